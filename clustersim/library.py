@@ -1,0 +1,42 @@
+"""Where the built-in specs and scenarios lie, in a checkout and in an installed wheel alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+
+from clustersim.errors import InputError, unknown
+
+_PACKAGE = Path(__file__).resolve().parent
+ROOT = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent
+
+#: Shelf -> (folder, file suffix). A file's stem is its name.
+SHELVES: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "accelerators": ("hardware_specs/accelerators", ".yaml"),
+        "links": ("hardware_specs/links", ".yaml"),
+        "nodes": ("hardware_specs/nodes", ".yaml"),
+        "sites": ("hardware_specs/sites", ".yaml"),
+        "engines": ("hardware_specs/engines", ".yaml"),
+        "models": ("scenarios/models", ".json"),
+        "workloads": ("scenarios/workloads", ".yaml"),
+        "scenarios": ("scenarios", ".yaml"),
+    }
+)
+
+
+@cache
+def names(shelf: str) -> tuple[str, ...]:
+    """Return the names on a shelf ("accelerators", "models", ...), sorted."""
+    folder, suffix = SHELVES[shelf]
+    return tuple(sorted(path.stem for path in (ROOT / folder).glob(f"*{suffix}")))
+
+
+def find(shelf: str, name: str) -> Path:
+    """Return the file of a built-in spec; raises InputError with the nearest names."""
+    folder, suffix = SHELVES[shelf]
+    if name not in names(shelf):
+        raise InputError(unknown(shelf.removesuffix("s"), name, names(shelf), f"clustersim list {shelf}"))
+    return ROOT / folder / f"{name}{suffix}"
