@@ -1,0 +1,1 @@
+"""Serving: replicas with continuous batching, their schedulers, and the routers before them."""

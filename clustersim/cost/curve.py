@@ -1,0 +1,89 @@
+"""Piecewise-linear curves and their sums over arithmetic sequences: what lets a replica advance many steps at once."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from math import ceil, sqrt
+
+
+class Curve:
+    """y(x), linear between knots and continued with the end slopes; x in tokens, y in seconds.
+
+    `knots` are increasing integers, `values` finite floats, at least two of each.
+    """
+
+    __slots__ = ("slopes", "values", "xs")
+
+    def __init__(self, knots: Sequence[int], values: Sequence[float]) -> None:
+        self.xs = list(knots)
+        self.values = list(values)
+        steps = [
+            (after - before) / (right - left)
+            for left, right, before, after in zip(knots, knots[1:], values, values[1:], strict=False)
+        ]
+        self.slopes = [*steps, steps[-1]]
+
+    def at(self, x: float) -> float:
+        """Return y(x)."""
+        i = bisect_right(self.xs, x) - 1
+        if i < 0:
+            i = 0
+        return self.values[i] + self.slopes[i] * (x - self.xs[i])
+
+    def total(self, x: int, stride: int, count: int) -> float:
+        """Return the sum of y(x + j * stride) for j in 0..count-1, in closed form for each segment."""
+        xs = self.xs
+        last = len(xs) - 1
+        i = max(0, bisect_right(xs, x) - 1)
+        total = 0.0
+        while count > 0:
+            terms = count if i == last or stride == 0 else min(count, -((x - xs[i + 1]) // stride))
+            if terms > 0:
+                first = self.values[i] + self.slopes[i] * (x - xs[i])
+                total += terms * first + self.slopes[i] * stride * (terms * (terms - 1) / 2)
+                count -= terms
+                x += terms * stride
+            i += 1
+        return total
+
+    def steps_to_reach(self, x: int, stride: int, seconds: float, most: int) -> int:
+        """Return the smallest n >= 1 with total(x, stride, n) >= seconds, or `most` if that comes first.
+
+        A sum that misses `seconds` by less than one part in 1e12 counts as reaching it, so that an event
+        which falls on a step boundary is seen there however the boundary was summed.
+        """
+        seconds *= 1 - 1e-12
+        xs = self.xs
+        last = len(xs) - 1
+        i = max(0, bisect_right(xs, x) - 1)
+        done = 0
+        total = 0.0
+        while done < most:
+            room = most - done
+            terms = room if i == last or stride == 0 else min(room, -((x - xs[i + 1]) // stride))
+            if terms > 0:
+                first = self.values[i] + self.slopes[i] * (x - xs[i])
+                half = self.slopes[i] * stride / 2
+                whole = total + terms * first + half * terms * (terms - 1)
+                if whole >= seconds:
+                    return done + _solve(first, half, seconds - total, terms)
+                total = whole
+                done += terms
+                x += terms * stride
+            i += 1
+        return most
+
+
+def _solve(first: float, half: float, seconds: float, most: int) -> int:
+    """Return the smallest n in 1..most with n*first + half*n*(n-1) >= seconds (the last n does reach it)."""
+    linear = first - half
+    guess = seconds / first if first > 0 else float(most)
+    if half > 0:
+        guess = (sqrt(linear * linear + 4 * half * seconds) - linear) / (2 * half)
+    n = min(most, max(1, ceil(guess)))
+    while n > 1 and (n - 1) * first + half * (n - 1) * (n - 2) >= seconds:
+        n -= 1
+    while n < most and n * first + half * n * (n - 1) < seconds:
+        n += 1
+    return n

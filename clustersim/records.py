@@ -1,0 +1,108 @@
+"""Row types: what a simulation writes down. Columns in arrays, one row a request or a run; never an object a token."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+#: Request states in the order they pass.
+WAITING, FINISHED, REJECTED = 0, 1, 2
+STATUS: Final = ("unfinished", "finished", "rejected")
+
+
+class RequestRecords:
+    """One row a request. Times are in seconds on the simulated clock, nan until they happen.
+
+    arrival_s; scheduled_s (first time in a batch); first_token_s; first_answer_s (first token after thinking);
+    finish_s; input_tokens, thinking_tokens, answer_tokens; deployment, replica, workload, tenant (indices);
+    num_preemptions; status (index into STATUS).
+    """
+
+    FLOATS: Final = ("arrival_s", "scheduled_s", "first_token_s", "first_answer_s", "finish_s")
+    INTS: Final = (
+        "input_tokens", "thinking_tokens", "answer_tokens",
+        "deployment", "replica", "workload", "tenant", "num_preemptions", "status",
+    )  # fmt: skip
+
+    arrival_s: memoryview
+    scheduled_s: memoryview
+    first_token_s: memoryview
+    first_answer_s: memoryview
+    finish_s: memoryview
+    input_tokens: memoryview
+    thinking_tokens: memoryview
+    answer_tokens: memoryview
+    deployment: memoryview
+    replica: memoryview
+    workload: memoryview
+    tenant: memoryview
+    num_preemptions: memoryview
+    status: memoryview
+
+    def __init__(self, capacity: int) -> None:
+        self.num = 0
+        self._arrays: dict[str, Floats | Ints] = {}
+        self._allocate(max(1, capacity))
+
+    def _allocate(self, capacity: int) -> None:
+        for name in (*self.FLOATS, *self.INTS):
+            old = self._arrays.get(name)
+            new: Floats | Ints = (
+                np.full(capacity, np.nan) if name in self.FLOATS else np.zeros(capacity, dtype=np.int64)
+            )
+            if old is not None:
+                new[: self.num] = old[: self.num]
+            self._arrays[name] = new
+            # A view of the array's buffer reads and writes plain Python numbers, several times faster than NumPy.
+            setattr(self, name, memoryview(new))
+        self._capacity = capacity
+
+    def extend(self, columns: Mapping[str, Floats | Ints]) -> range:
+        """Append rows given as equally long columns and return their indices."""
+        count = len(next(iter(columns.values())))
+        start = self.num
+        if start + count > self._capacity:
+            self._allocate(max(start + count, 2 * self._capacity))
+        for name, values in columns.items():
+            self._arrays[name][start : start + count] = values
+        self.num = start + count
+        return range(start, self.num)
+
+    def column(self, name: str) -> Floats | Ints:
+        """Return one column, a view of shape (num,)."""
+        return self._arrays[name][: self.num]
+
+
+#: Columns of a run record; see RunRecords.
+RUN_COLUMNS: Final = (
+    "replica", "start_s", "end_s", "num_steps", "batch", "context_tokens", "prefill_tokens", "prefill_pairs",
+    "prefill_context_tokens", "num_prefills", "largest_chunk", "kv_blocks", "num_waiting",
+)  # fmt: skip
+
+
+class RunRecords:
+    """One row a run: `num_steps` engine steps of one batch composition on one replica.
+
+    In step j (from 0) of a run `batch` sequences decode one token each over context_tokens + j*batch tokens of
+    context in all; prefill_tokens (over num_prefills sequences) are processed beside them, with prefill_pairs
+    query-key pairs and prefill_context_tokens keys read. kv_blocks are held at the end of the run, num_waiting requests queue at its start.
+    """
+
+    __slots__ = ("_rows", "append")
+
+    def __init__(self) -> None:
+        self._rows = array("d")
+        self.append = self._rows.extend
+
+    def columns(self) -> dict[str, Floats]:
+        """Return the rows as columns of shape (num_runs,)."""
+        table = np.frombuffer(self._rows, dtype=np.float64) if self._rows else np.empty(0)
+        table = table.reshape(-1, len(RUN_COLUMNS))
+        return {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(RUN_COLUMNS)}

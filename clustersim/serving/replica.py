@@ -1,0 +1,313 @@
+"""A replica: one model instance that batches continuously, as vLLM V1 does, and advances in runs.
+
+A run is any number of engine steps of one batch composition. Its duration comes from the deployment's `StepTime`
+in closed form, so that the cost of a request does not grow with its tokens. A run ends when a sequence finishes,
+a prefill is due, KV blocks run out, or a request arrives that could join the batch: then at the next step boundary.
+
+Counting: `counter` numbers the engine steps of this replica. A sequence that decodes gains one token a step, so
+its finish is a step number that is known when it starts to decode.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from heapq import heappop, heappush
+from math import isnan
+from typing import TYPE_CHECKING, Protocol
+
+from simpy import Environment, Event
+
+from clustersim.records import FINISHED, RequestRecords, RunRecords
+from clustersim.serving.kv_cache import KvCache
+
+if TYPE_CHECKING:
+    from clustersim.cost.curve import Curve
+
+#: Events of the same time: arrivals (SimPy's NORMAL, 1) come before the ends of steps.
+_AFTER_ARRIVALS = 2
+
+
+class StepTimes(Protocol):
+    """How long a step takes; see cost.step_time.StepTime."""
+
+    def decode(self, batch: int) -> Curve:
+        """Return the seconds of a pure decode step of `batch` sequences against their total context tokens."""
+
+    def mixed(
+        self, batch: int, context: int, tokens: int, pairs: int, keys: int, sequences: int, largest: int
+    ) -> float:
+        """Return the seconds of one step that also prefills `tokens` tokens of `sequences` sequences."""
+
+
+class Policy(Protocol):
+    """What a replica asks of its scheduler; see serving.schedulers."""
+
+    def plan(self, replica: Replica) -> list[tuple[int, int]]:
+        """Admit and preempt; return (request, tokens) to prefill in the next step."""
+
+    def open_to_arrivals(self, replica: Replica) -> bool:
+        """Return whether a request that arrived now could join the batch at the next step boundary."""
+
+
+class Replica:
+    """The state of one replica and its progress in time.
+
+    waiting: request indices, first come first served. running: request -> the counter at whose end its last token
+    appears, in order of admission; 0 while it prefills. computed: request -> tokens in cache while it prefills.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        env: Environment,
+        records: RequestRecords,
+        runs: RunRecords,
+        scheduler: Policy,
+        step_times: StepTimes,
+        kv: KvCache,
+        on_finish: Callable[[int, float], None],
+        data_parallel: int = 1,
+        in_flight: int = 1,
+    ) -> None:
+        self.index = index
+        self.env = env
+        self.records = records
+        self.runs = runs
+        self.scheduler = scheduler
+        self.step_times = step_times
+        self.kv = kv
+        self.on_finish = on_finish
+        self.data_parallel = data_parallel  # ranks with a batch and a KV cache of their own
+        self.in_flight = in_flight  # micro-batches in a step: data_parallel times pipeline stages
+
+        self.waiting: deque[int] = deque()
+        self.running: dict[int, int] = {}
+        self.computed: dict[int, int] = {}
+        self.left: dict[int, int] = {}  # output tokens a sequence had left when it last started to prefill
+        self.counter = 0
+        self.context = 0  # tokens that the decoding sequences attend to in the next step, in all
+        self._offsets: dict[int, int] = {}  # decoding sequence -> tokens in cache minus counter
+        self._finishes: list[tuple[int, int]] = []
+        self._answers: list[tuple[int, int, int]] = []  # (counter, request, finish): first answer token
+
+        self._now = 0.0  # the last step boundary
+        self._steps = 0  # steps planned in the run in progress; 0: idle
+        self._chunks: list[tuple[int, int]] = []
+        self._open = False
+        self._busy = False  # inside _advance: arrivals are seen when it plans
+        self._preempted = False  # in this plan: the next step may admit again
+        self._queued = 0
+        self._duration = 0.0
+        self._shape = (0, 0, 0, 0, 0)
+        self._wake: Event | None = None
+
+    # ---- what the world does to a replica -------------------------------------------------------------------
+
+    def submit(self, request: int, now: float) -> None:
+        """Queue a request that arrives at time `now`."""
+        self.waiting.append(request)
+        if self._busy:
+            return
+        if self._steps == 0:
+            if self._wake is None:
+                self._now = now
+                self._sleep_until(now)
+        elif self._open:
+            self._open = False
+            most = self._steps
+            curve = self.step_times.decode(self.kv.num_decoding)
+            steps = curve.steps_to_reach(self.context, self.kv.num_decoding, now - self._now, most)
+            if steps < most:
+                self._steps = steps
+                self._sleep_until(self._now + curve.total(self.context, self.kv.num_decoding, steps))
+
+    # ---- what a scheduler does to a replica -----------------------------------------------------------------
+
+    def prefill_length(self, request: int) -> int:
+        """Return the tokens a waiting request must prefill: its input, and after a preemption its output so far."""
+        records = self.records
+        output = records.thinking_tokens[request] + records.answer_tokens[request]
+        return int(records.input_tokens[request] + output - self.left.get(request, output))
+
+    def make_room_to_decode(self) -> bool:
+        """Preempt the last admitted sequences until every decoding one can grow by a token; True if any was."""
+        preempted = False
+        while self._growth() > self.kv.num_blocks - self.kv.used:
+            self.preempt(next(reversed(self.running)))
+            preempted = True
+        self.kv.reserved = self._growth()
+        return preempted
+
+    def admit(self, tokens: int) -> bool:
+        """Start to prefill the head of the queue with `tokens` tokens; False, and no change, if KV has no room."""
+        request = self.waiting[0]
+        if not self.kv.allocate(0, tokens):
+            return False
+        self.waiting.popleft()
+        self.running[request] = 0
+        self.computed[request] = tokens
+        if isnan(self.records.scheduled_s[request]):
+            self.records.scheduled_s[request] = self._now
+        return True
+
+    def extend(self, request: int, tokens: int) -> bool:
+        """Prefill `tokens` more of a running request; False, and no change, if KV has no room."""
+        held = self.computed[request]
+        if not self.kv.allocate(held, held + tokens):
+            return False
+        self.computed[request] = held + tokens
+        return True
+
+    def preempt(self, request: int) -> None:
+        """Take a running request off the batch, free its KV and queue it first; it will be recomputed."""
+        self._preempted = True
+        finish = self.running.pop(request)
+        if request in self.computed:
+            self.kv.free(self.computed.pop(request))
+        else:
+            tokens = self._offsets.pop(request) + self.counter
+            self.kv.stop_decoding(tokens, self.counter)
+            self.context -= tokens + 1
+            self.left[request] = finish - self.counter
+        self.records.num_preemptions[request] += 1
+        self.waiting.appendleft(request)
+
+    # ---- time ------------------------------------------------------------------------------------------------
+
+    def _sleep_until(self, time: float) -> None:
+        self._wake = event = Event(self.env)
+        event._ok = True
+        event._value = None
+        assert event.callbacks is not None
+        event.callbacks.append(self._advance)
+        self.env.schedule(event, _AFTER_ARRIVALS, max(0.0, time - self.env.now))
+
+    def _advance(self, event: Event) -> None:
+        """End the run in progress, then plan and start the next."""
+        if event is not self._wake:
+            return  # the run was cut short by an arrival
+        self._busy = True
+        self._wake = None
+        if self._steps:
+            self._end_run()
+        self._start_run()
+        self._busy = False
+
+    def _start_run(self) -> None:
+        self._queued = len(self.waiting)
+        self._preempted = False
+        self._chunks = self.scheduler.plan(self)
+        batch = self.kv.num_decoding
+        if self._chunks:
+            self._steps = 1
+            self._open = False
+            self._duration = self._prefill_time(batch)
+        elif batch:
+            self._steps = 1 if self._preempted else self._steps_ahead()
+            self._open = self.scheduler.open_to_arrivals(self)
+            curve = self.step_times.decode(batch)
+            self._duration = curve.total(self.context, batch, self._steps)
+        else:
+            self._steps = 0
+            return
+        self._sleep_until(self._now + self._duration)
+
+    def _prefill_time(self, batch: int) -> float:
+        """Return the seconds of a step with the planned chunks in it, and remember its shape for the record."""
+        tokens = pairs = keys = largest = 0
+        for request, chunk in self._chunks:
+            end = self.computed[request]
+            tokens += chunk
+            pairs += chunk * (end - chunk) + chunk * (chunk + 1) // 2
+            keys += end
+            largest = max(largest, chunk)
+        self._shape = (tokens, pairs, keys, len(self._chunks), largest)
+        return self.step_times.mixed(batch, self.context, *self._shape)
+
+    def _end_run(self) -> None:
+        steps, batch, context, start = self._steps, self.kv.num_decoding, self.context, self._now
+        kv = self.kv
+        if self._chunks:
+            shape = self._shape
+            seconds = self._duration
+        else:
+            shape = (0, 0, 0, 0, 0)
+            seconds = self.step_times.decode(batch).total(context, batch, steps) if batch else 0.0
+        kv.used += self._growth(steps)
+        kv.reserved = 0
+        now = self._now = start + seconds
+        first = self.counter
+        self.counter += steps
+        self.context += steps * batch
+        self._tick(steps)
+        while self._answers and self._answers[0][0] <= self.counter:
+            at, request, finish = heappop(self._answers)
+            if self.running.get(request) == finish:
+                time = now if at == self.counter else start + self._partial(batch, context, at - first)
+                self.records.first_answer_s[request] = time
+        self.runs.append(
+            (self.index, start, now, steps, batch, context, *shape, kv.used, self._queued)
+        )
+        while self._finishes and self._finishes[0][0] <= self.counter:
+            at, request = heappop(self._finishes)
+            if self.running.get(request) == at:
+                self._finish_decoding(request)
+        for request, _chunk in self._chunks:
+            if request in self.computed and self.computed[request] == self.prefill_length(request):
+                self._end_prefill(request)
+        self._chunks = []
+
+    def _partial(self, batch: int, context: int, steps: int) -> float:
+        return self.step_times.decode(batch).total(context, batch, steps)
+
+    def _end_prefill(self, request: int) -> None:
+        """The step that completed a prefill also gave a token: start to decode, or finish."""
+        records, now = self.records, self._now
+        tokens = self.computed.pop(request)
+        answer = records.answer_tokens[request]
+        left = self.left.pop(request, records.thinking_tokens[request] + answer)
+        if isnan(records.first_token_s[request]):
+            records.first_token_s[request] = now
+        if left == answer:
+            records.first_answer_s[request] = now
+        left -= 1
+        if left == 0:
+            del self.running[request]
+            self.kv.free(tokens)
+            self._finished(request)
+            return
+        finish = self.counter + left
+        self.running[request] = finish
+        self._offsets[request] = tokens - self.counter
+        self.kv.start_decoding(tokens, self.counter)
+        self.context += tokens + 1
+        heappush(self._finishes, (finish, request))
+        if left >= answer:
+            heappush(self._answers, (finish - answer + 1, request, finish))
+
+    def _finish_decoding(self, request: int) -> None:
+        del self.running[request]
+        tokens = self._offsets.pop(request) + self.counter
+        self.kv.stop_decoding(tokens, self.counter)
+        self.context -= tokens + 1
+        self._finished(request)
+
+    def _finished(self, request: int) -> None:
+        self.records.finish_s[request] = self._now
+        self.records.status[request] = FINISHED
+        self.on_finish(request, self._now)
+
+    # ---- what the stepwise oracle counts anew ------------------------------------------------------------------
+
+    def _growth(self, steps: int = 1) -> int:
+        return self.kv.growth(self.counter, steps)
+
+    def _steps_ahead(self) -> int:
+        """Return how many steps the batch goes on unchanged if nobody arrives."""
+        while self._finishes and self.running.get(self._finishes[0][1]) != self._finishes[0][0]:
+            heappop(self._finishes)  # a preempted sequence
+        return self.kv.steps_that_fit(self.counter, self._finishes[0][0] - self.counter)
+
+    def _tick(self, steps: int) -> None:
+        """Note that `steps` steps have passed."""
