@@ -59,6 +59,7 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
         "router": "clustersim.serving.routers",
         "arrivals": "clustersim.workload.arrivals",
         "lengths": "clustersim.workload.lengths",
+        "distribution": "clustersim.workload.distributions",
         "network": "clustersim.network.topologies",
         "price": "clustersim.economics.prices",
         "warm_up": "clustersim.scenario.warm_up",

@@ -1,0 +1,1 @@
+"""Money, energy, carbon and water. Floats in, floats out: no hardware, no simulation."""

@@ -1,0 +1,274 @@
+"""A device profile: the share of its peaks that a device reaches, by operator, as fitted on measurements.
+
+Every operator obeys one law, the same for all devices and families:
+
+    seconds = (compute^p + memory^p + span^p + issue^p)^(1/p) + overhead_s
+    compute = flops / (peak_flops_per_s * compute_frac)       span  = depth * span_s
+    memory  = bytes / (bandwidth * memory_frac)               issue = tasks * task_s
+
+It is the roofline (Williams et al., CACM 2009) with a smooth corner (p = `smoothness`; infinity is the sharp
+one) and the work-span law (Brent 1974): no machine is faster than its longest chain of dependent steps, nor than
+it can start its blocks. Fractions are at most 1 and the rest at least 0, so the law never beats the roofline, and
+more bandwidth or FLOP/s is never slower. By family, with a, w, c bytes of an element of activations, weights, cache:
+
+    family             flops                         bytes                                      depth    tasks
+    gemm               2 m n k                       m k a + k n w + 2 m n                      k        tiles(m, n)
+    attention_prefill  4 B h d P                     B T d (h (a + 2) + 2 kv a)                 T        B h ceil(T/128)
+    attention_decode   4 B h d L                     2 B L kv d c + 4 B h d                     L        B kv
+    mla_prefill        2 B h P (nope + rope + v)     2 B T h (2 (nope + rope) + 2 v)            T        B h ceil(T/128)
+    mla_decode         2 B h L (2 lora + rope)       B L (lora + rope) c + 2 B h (2 lora + rope)  L      B
+    moe                2 R M H I                     E M H I w + 2 (R (4 H + 2 M I) + 2 T H)    max(H,I) R/128 ((M-1) I + H)/128
+
+P = T (T + 1) / 2 causal pairs; L tokens of context, the new one included; tiles = ceil(m/128) ceil(n/128). moe, a
+rank: R rows (token, expert) over E touched experts of hidden H and inner I, M = 3 matrices (2 ungated), T tokens
+present. `calibrate` applies the same definitions to measured tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import Field, ValidationError
+
+from clustersim import library
+from clustersim.errors import InputError, unknown
+from clustersim.hardware.figure import Evidence
+from clustersim.kinds import Value
+from clustersim.units import BytesPerSecond, Seconds
+from clustersim.yaml_file import problems_of, read_yaml
+
+Array = NDArray[np.float64]
+Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
+Precision = Literal["bf16", "fp8", "int8", "fp4"]
+
+#: Data type in a profile -> the peak its matrix products run at (weight-only formats compute in bf16).
+PEAKS: Mapping[str, Precision] = {
+    "bf16": "bf16", "fp8": "fp8", "fp8_block": "fp8", "nvfp4": "fp4", "int8": "int8", "w8a16": "bf16",
+    "w4a16": "bf16", "w4a16_mxfp4": "bf16", "w4a8_mxfp4": "fp8",
+}  # fmt: skip
+#: Other words for the same data type.
+SYNONYMS: Mapping[str, str] = {"fp16": "bf16", "fp4": "nvfp4", "mxfp4": "w4a16_mxfp4", "int4": "w4a16"}
+#: Families whose data type is that of the KV cache: their products run in bf16.
+BY_KV_DTYPE = ("attention_decode", "mla_prefill", "mla_decode")
+#: Steps of a ring collective among n ranks, as a multiple of n - 1; also its wire bytes, as a multiple of
+#: message_bytes * (n - 1) / n (the "bus" factors of nccl-tests, doc/PERFORMANCE.md).
+RING_STEPS: Mapping[str, int] = {"all_reduce": 2, "all_gather": 1, "reduce_scatter": 1, "all_to_all": 1}
+
+_EVIDENCE_ORDER: tuple[Evidence, ...] = ("measured", "fitted", "datasheet", "published", "assumed")
+
+
+def smooth_max(terms: ArrayLike, p: float) -> Array:
+    """Return (sum of terms^p)^(1/p) over the first axis: at least the largest, at most their sum (p >= 1)."""
+    parts = np.asarray(terms, dtype=float)
+    largest = np.maximum(parts.max(axis=0), 1e-300)
+    return np.asarray(largest * ((parts / largest) ** p).sum(axis=0) ** (1.0 / p))
+
+
+class Error(Value):
+    """Absolute percentage errors on held-out shapes, as fractions of the measured time."""
+
+    num_test: int
+    median_ape_frac: float
+    p90_ape_frac: float
+    baseline_median_ape_frac: float
+    """The same for one constant times the raw roofline, the constant chosen for the least median error."""
+    baseline_p90_ape_frac: float
+
+
+class Fit(Value):
+    """The law's constants for one family of operators and one data type on one device."""
+
+    compute_frac: Fraction
+    memory_frac: Fraction
+    overhead_s: Seconds
+    """Time of an empty operator, as its engine launches it back to back."""
+    smoothness: Annotated[float, Field(ge=1.0)] = 50.0
+    span_s: Seconds = 0.0
+    """Time of one dependent step: an element of k in a matrix product, a token of context in attention."""
+    task_s: Seconds = 0.0
+    """Time to start one block, all processors at work."""
+    peak: Precision = "bf16"
+    """The peak that `compute_frac` is a share of."""
+    evidence: Evidence
+    source: str
+    num_rows: int = 0
+    """Rows fitted, held-out ones not among them."""
+    num_refused: int = 0
+    """Rows left out because they beat the raw roofline, which no machine can."""
+    error: Error | None = None
+    """On the shapes of models (`bands` says which), held out."""
+    bands: dict[str, Error] = Field(default_factory=dict)
+
+    def seconds(
+        self,
+        flops: ArrayLike,
+        bytes_: ArrayLike,
+        depth: ArrayLike,
+        tasks: ArrayLike,
+        *,
+        peak_flops_per_s: float,
+        bandwidth_bytes_per_s: float,
+    ) -> Array:
+        """Return the time of operators, elementwise; `peak_flops_per_s` is the device's for `self.peak`."""
+        terms = np.broadcast_arrays(
+            np.asarray(flops, dtype=float) / (peak_flops_per_s * self.compute_frac),
+            np.asarray(bytes_, dtype=float) / (bandwidth_bytes_per_s * self.memory_frac),
+            np.asarray(depth, dtype=float) * self.span_s,
+            np.asarray(tasks, dtype=float) * self.task_s,
+        )
+        return smooth_max(terms, self.smoothness) + self.overhead_s
+
+    def stands_in(self, why: str, peak: Precision) -> Fit:
+        """Return this fit for something it was not fitted on: `assumed`, and without the errors."""
+        changes = {
+            "peak": peak,
+            "evidence": "assumed",
+            "source": f"{why}: {self.source}",
+            "error": None,
+            "bands": {},
+        }
+        return self.model_copy(update=changes)
+
+
+class CollectiveFit(Value):
+    """One collective on the scale-up fabric: a pipelined ring's time against message size and ranks.
+
+    latency = launch_s + steps * hop_s;  flow = wire_bytes / (link * bandwidth_frac[n]);
+    seconds = latency + flow + 2 * ramp * sqrt(latency * flow)
+
+    The square root is the cost of filling a pipeline of best chunks (ramp = 1 is its textbook optimum, 0 none).
+    steps and wire bytes are the ring's (`RING_STEPS`), so reduction in the switch shows as a `bandwidth_frac`
+    above 1 for all_reduce, never above 2 (n - 1) / n. message_bytes: nccl-tests' size (what all_gather ends
+    with, reduce_scatter starts with, each rank sends in all_to_all, itself included).
+    """
+
+    operation: Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all"]
+    launch_s: Seconds
+    hop_s: Seconds
+    ramp: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    bandwidth_frac: dict[int, Annotated[float, Field(gt=0.0, lt=2.0)]]
+    """Ranks -> share of the link, per direction; between them linear in log ranks, outside the nearest."""
+    link_bytes_per_s: BytesPerSecond
+    """The link's datasheet bandwidth that the shares are of."""
+    largest_message_bytes: float
+    """Measured up to here; a small-message kernel hands over to NCCL above."""
+    evidence: Evidence
+    source: str
+    num_rows: int = 0
+    error: Error | None = None
+
+    def seconds(
+        self, message_bytes: ArrayLike, num_gpus: ArrayLike, link_bytes_per_s: float | None = None
+    ) -> Array:
+        """Return the time of collectives, elementwise; 0 for one rank. The link is by default the measured one."""
+        n = np.asarray(num_gpus, dtype=float)
+        steps = RING_STEPS[self.operation] * (n - 1.0)
+        ranks = sorted(self.bandwidth_frac)
+        share = np.interp(np.log(n), np.log(ranks), [self.bandwidth_frac[rank] for rank in ranks])
+        latency = self.launch_s + steps * self.hop_s
+        wire = np.asarray(message_bytes, dtype=float) * steps / n
+        flow = wire / ((link_bytes_per_s or self.link_bytes_per_s) * share)
+        return np.where(n > 1, latency + flow + 2.0 * self.ramp * np.sqrt(latency * flow), 0.0)
+
+
+class Imbalance(Value):
+    """How much longer the busiest expert-parallel rank takes under skewed routing than under even routing."""
+
+    law: str
+    prefill: dict[int, float]
+    """Expert-parallel ranks -> median ratio of times at 64 or more tokens an expert."""
+    decode: dict[int, float]
+    """The same at 1/4 to 4 tokens an expert: skewed routing touches fewer experts, so it can be below 1."""
+    num_rows: int
+
+
+class Provenance(Value):
+    """Where a profile's rows came from."""
+
+    package: str
+    license: str
+    engine: str
+    engine_version: str
+    tables: list[str] = Field(default_factory=list)
+    date: str
+    num_rows: int = 0
+    caveats: list[str] = Field(default_factory=list)
+
+
+class Profile(Value):
+    """Everything fitted for one device from one source; read from `profiles/<device>/<name>/profile.yaml`."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    device: str
+    name: str
+    evidence: Evidence
+    provenance: Provenance
+    fits: dict[str, dict[str, Fit]]
+    """Family -> data type -> fit."""
+    collectives: dict[str, dict[str, CollectiveFit]] = Field(default_factory=dict)
+    """Operation -> implementation ("nccl", "custom") -> fit."""
+    moe_imbalance: Imbalance | None = None
+
+    def fit(self, family: str, dtype: str = "bf16") -> Fit:
+        """Return the constants for a family and data type, and in `source` how far they had to be fetched.
+
+        Asked: this device and type; then its bf16; then the generic profile. An unknown family raises InputError.
+        """
+        name = SYNONYMS.get(dtype, dtype)
+        if name not in PEAKS:
+            raise InputError(unknown("data type", dtype, [*PEAKS, *SYNONYMS]))
+        peak: Precision = "bf16" if family in BY_KV_DTYPE else PEAKS[name]
+        for profile in (self, generic()):
+            fits = profile.fits.get(family, {})
+            fetched = "" if profile is self else f"no {family} fit for {self.device}, generic in its place; "
+            if name in fits:
+                return fits[name].stands_in(fetched.strip("; "), peak) if fetched else fits[name]
+            if "bf16" in fits:
+                return fits["bf16"].stands_in(f"{fetched}no {name} fit, bf16's in its place", peak)
+        raise InputError(unknown("operator family", family, generic().fits))
+
+    def collective(self, operation: str, implementation: str = "nccl") -> CollectiveFit | None:
+        """Return the fit of a collective, or None where this device has none."""
+        return self.collectives.get(operation, {}).get(implementation)
+
+
+def folder() -> Path:
+    """Return where the built-in profiles lie."""
+    return library.ROOT / "hardware_specs" / "profiles"
+
+
+@cache
+def load_profile(device: str, name: str | None = None) -> Profile | None:
+    """Return a device's profile, or None where it has none (then `generic` serves).
+
+    Without a name: the one of the best evidence (measured, fitted, ..., assumed), and of those the newest.
+    """
+    paths = {path.parent.name: path for path in sorted((folder() / device).glob("*/profile.yaml"))}
+    if name is not None:
+        if name not in paths:
+            raise InputError(unknown(f"profile of {device}", name, paths))
+        return read_profile(paths[name])
+    profiles = sorted(
+        (read_profile(path) for path in paths.values()), key=lambda p: p.provenance.date, reverse=True
+    )
+    return min(profiles, key=lambda p: _EVIDENCE_ORDER.index(p.evidence), default=None)
+
+
+@cache
+def generic() -> Profile:
+    """Return the profile for devices without one: published priors, all `assumed`."""
+    return read_profile(folder() / "generic" / "default" / "profile.yaml")
+
+
+def read_profile(path: Path) -> Profile:
+    """Read one profile; raises InputError with file and line."""
+    document = read_yaml(path)
+    try:
+        return Profile.model_validate(document.data)
+    except ValidationError as error:
+        raise InputError(problems_of(error, document, Profile)) from None

@@ -1,0 +1,102 @@
+"""Fields that name something on a shelf of the library: `accelerator: h100-sxm`, or a variation on it.
+
+A reference is a name, a variation `{base: h100-sxm, memory_bandwidth: 6 TB/s}`, or the whole written out.
+It is dumped as the whole, so that a resolved scenario stands alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeVar, cast
+
+from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
+
+from clustersim import library
+from clustersim.errors import InputError, Problem
+from clustersim.kinds import Value
+from clustersim.yaml_file import problems_of, read_yaml
+
+ValueT = TypeVar("ValueT", bound=Value)
+
+
+def load(shelf: str, model: type[ValueT], name: str) -> ValueT:
+    """Return what the shelf holds under `name`; raises InputError (nearest names, or file:line)."""
+    return cast("ValueT", _load(shelf, model, name))
+
+
+@cache
+def _load(shelf: str, model: type[Value], name: str) -> Value:
+    document = read_yaml(library.find(shelf, name))
+    try:
+        value = model.model_validate(document.data)
+    except ValidationError as error:
+        raise InputError(problems_of(error, document, model)) from None
+    if getattr(value, "name", None) != name:
+        where = str(document.place(("name",)))
+        raise InputError([Problem(where, f'"name" must be the name of the file, "{name}"')])
+    return value
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Marks a field as a reference to a shelf: `Annotated[Accelerator, Ref("accelerators")]`."""
+
+    shelf: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_before_validator_function(
+            lambda given: self.resolve(given, source), handler(source)
+        )
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        name = {"enum": list(library.names(self.shelf))}
+        variation = {"type": "object", "required": ["base"], "properties": {"base": name}}
+        return {"anyOf": [name, variation, handler(schema)]}
+
+    def resolve(self, given: object, model: type[Value]) -> object:
+        """Return the value that is named, the fields of a variation, or `given` where it is written out."""
+        if isinstance(given, str):
+            return self._find(given, model)
+        if isinstance(given, Mapping) and "base" in given:
+            return self._vary(given, model)
+        if isinstance(given, model) or (isinstance(given, Mapping) and "name" in given):
+            return given
+        example = (*library.names(self.shelf), "name")[0]
+        noun = self.shelf.removesuffix("s")
+        raise _refused(
+            f'{noun} wants a name ("{example}"), a variation ("base: {example}" and what differs), '
+            'or everything written out with a "name"'
+        )
+
+    def _find(self, name: str, model: type[Value]) -> Value:
+        try:
+            return load(self.shelf, model, name)
+        except InputError as error:
+            raise _refused("; ".join(map(str, error.problems))) from None
+
+    def _vary(self, given: Mapping[str, Any], model: type[Value]) -> object:
+        """Return the base's fields with those of `given` in their place; the name gains a star."""
+        changes = {_alias(model, key): value for key, value in given.items() if key != "base"}
+        try:
+            base = self._find(str(given["base"]), model)
+        except PydanticCustomError as error:
+            detail = InitErrorDetails(type=error, loc=("base",), input=given["base"])
+            raise ValidationError.from_exception_data(model.__name__, [detail]) from None
+        if not changes:
+            return base
+        fields = {_alias(model, name): getattr(base, name) for name in model.model_fields}
+        return fields | {"name": f"{fields['name']}*"} | changes
+
+
+def _alias(model: type[Value], key: str) -> str:
+    """Return the YAML key of a field given by its name or its key; other keys as they are, to be refused."""
+    field = model.model_fields.get(key)
+    return (field.alias if field else None) or key
+
+
+def _refused(text: str) -> PydanticCustomError:
+    # Braces would be read as template fields by pydantic.
+    return PydanticCustomError("reference", text.replace("{", "(").replace("}", ")"))

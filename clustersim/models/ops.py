@@ -1,0 +1,273 @@
+"""The operators of one engine step on the busiest rank: their FLOP, bytes, messages and kernel launches.
+
+FLOP and bytes are those of the mathematics, without any device in it: a matrix product of m x k by k x n does
+2mnk FLOP and moves its two operands and its result once. Counts are per step: layers times calls in a layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from clustersim.models.layout import Parallelism
+from clustersim.models.precision import Precision, bytes_per_element, compute_dtype
+from clustersim.models.spec import GroupedQueryAttention, ModelSpec, MultiHeadLatentAttention
+from clustersim.models.step import Numbers, RankShape, StepShape, rank_shape
+
+Family = Literal[
+    "gemm", "attention_prefill", "attention_decode", "mla_prefill", "mla_decode", "moe", "elementwise",
+    "all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send",
+]  # fmt: skip
+#: Families that move messages between ranks instead of working on one.
+COLLECTIVES = frozenset({"all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send"})
+_ACTIVATION = 2.0  # bytes: activations between operators are bf16
+_ZERO = np.zeros(())
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operator. Numbers are per call and may be arrays; `count` calls follow each other in a step.
+
+    dtype is the type it multiplies in (GEMM, MoE) or the type of the cache it reads (attention). A collective has
+    message_bytes (the buffer of one rank) and ranks, with `stride` ranks between neighbours, instead of FLOP.
+    """
+
+    name: str
+    family: Family
+    dtype: str
+    count: int
+    flops: Numbers = field(default_factory=lambda: _ZERO)
+    bytes: Numbers = field(default_factory=lambda: _ZERO)
+    message_bytes: Numbers = field(default_factory=lambda: _ZERO)
+    ranks: int = 1
+    stride: int = 1
+    shape: str = ""
+    """Sizes in words for a person."""
+
+
+def step_ops(
+    spec: ModelSpec, parallelism: Parallelism, precision: Precision, shape: StepShape, imbalance: float = 1.0
+) -> list[Op]:
+    """Return the operators of one step in the order of the forward pass, calls without work left out.
+
+    `imbalance` is the load of the busiest expert rank over the mean, beyond what chance alone gives.
+    """
+    build = _Builder(spec, parallelism, precision, rank_shape(shape, parallelism), imbalance)
+    return [op for op in build.forward() if np.any(op.flops + op.bytes + op.message_bytes > 0)]
+
+
+class _Builder:
+    def __init__(
+        self, spec: ModelSpec, layout: Parallelism, precision: Precision, shape: RankShape, imbalance: float
+    ) -> None:
+        self.spec = spec
+        self.layout = layout
+        self.precision = precision
+        self.shape = shape
+        self.imbalance = imbalance
+        self.hidden = spec.hidden_size
+        self.kv_bytes = bytes_per_element(precision.kv_cache)
+        self.stage_ranks = layout.tp * layout.attention_dp
+
+    def forward(self) -> Iterator[Op]:
+        spec, shape, tp = self.spec, self.shape, self.layout.tp
+        tokens, hidden = shape.tokens, self.hidden
+        dense, moe = len(spec.layers("dense")), len(spec.layers("moe"))
+        yield self.elementwise("embedding", 1, tokens * hidden * 2)
+        yield self.elementwise("input_norm", spec.num_layers, tokens * hidden * 4)
+        if isinstance(spec.attention, GroupedQueryAttention):
+            yield from self.grouped_query(spec.attention)
+        else:
+            yield from self.latent(spec.attention)
+        yield self.all_reduce("attention_all_reduce", spec.num_layers, tokens)
+        yield self.elementwise("post_attention_norm", spec.num_layers, tokens * hidden * 4)
+        if dense:
+            yield from self.mlp("mlp", "mlp", dense, spec.intermediate_size or 0, spec.gated)
+            yield self.all_reduce("mlp_all_reduce", dense, tokens)
+        if moe:
+            yield from self.experts(moe)
+        yield self.elementwise("final_norm", 1, shape.rows * hidden * 4)
+        vocab = -(-spec.vocab_size // tp)
+        yield self.gemm("lm_head", "lm_head", 1, shape.rows, vocab, hidden)
+        yield self.collective(
+            "logits_gather", "all_gather", 1, shape.rows * spec.vocab_size * _ACTIVATION, tp, 1
+        )
+        # Softmax, top-k/top-p and the draw read the fp32 logits about three times.
+        yield self.elementwise("sampling", 1, shape.rows * spec.vocab_size * 6)
+        if self.layout.pp > 1:
+            message = tokens * hidden * _ACTIVATION
+            yield self.collective("stage_send", "send", self.layout.pp, message, 2, self.stage_ranks)
+
+    # ---- attention -------------------------------------------------------------------------------------------
+
+    def grouped_query(self, attention: GroupedQueryAttention) -> Iterator[Op]:
+        spec, shape, tp = self.spec, self.shape, self.layout.tp
+        heads = attention.num_heads // tp
+        kv_heads = max(1, attention.num_kv_heads // tp)
+        width, kv_width = heads * attention.head_dim, kv_heads * attention.head_dim
+        yield self.gemm(
+            "qkv_proj", "attention", spec.num_layers, shape.tokens, width + 2 * kv_width, self.hidden
+        )
+        rotated = shape.tokens * (width + kv_width) * 2
+        yield self.elementwise("rope_and_kv_write", spec.num_layers, rotated + shape.tokens * kv_width * 3)
+        window = attention.sliding_window
+        full = spec.num_layers - spec.num_window_layers
+        for name, layers, limit in (
+            ("attention", full, None),
+            ("window_attention", spec.num_window_layers, window),
+        ):
+            if layers:
+                yield from self.attend(name, layers, limit, width, kv_width)
+        yield self.gemm("o_proj", "attention", spec.num_layers, shape.tokens, self.hidden, width)
+
+    def attend(self, name: str, layers: int, window: int | None, width: int, kv_width: int) -> Iterator[Op]:
+        shape = self.shape
+        context, pairs, keys = shape.decode_context, shape.prefill_pairs, shape.prefill_keys
+        if window is not None:
+            context = np.minimum(context, shape.decode_seqs * window)
+            pairs = np.minimum(pairs, shape.prefill_tokens * window)
+            keys = np.minimum(keys, shape.prefill_tokens + shape.rows * window)
+        moved = shape.prefill_tokens * width * 2 * _ACTIVATION + keys * kv_width * 2 * self.kv_bytes
+        cache = self.precision.kv_cache
+        yield Op(f"{name}_prefill", "attention_prefill", cache, layers, 4 * pairs * width, moved,
+                 shape=_say(shape.prefill_tokens, "queries"))  # fmt: skip
+        moved = context * kv_width * 2 * self.kv_bytes + shape.decode_seqs * width * 2 * _ACTIVATION
+        yield Op(f"{name}_decode", "attention_decode", cache, layers, 4 * context * width, moved,
+                 shape=_say(shape.decode_seqs, "seqs"))  # fmt: skip
+
+    def latent(self, attention: MultiHeadLatentAttention) -> Iterator[Op]:
+        """MLA: prefill expands the latent to full heads; decode works on the latent itself (absorbed weights)."""
+        spec, shape, layers = self.spec, self.shape, self.spec.num_layers
+        heads = attention.num_heads // self.layout.tp
+        rank, rope, nope, value = (
+            attention.kv_lora_rank, attention.qk_rope_head_dim, attention.qk_nope_head_dim, attention.v_head_dim,
+        )  # fmt: skip
+        q_rank = attention.q_lora_rank or 0
+        down = q_rank + rank + rope
+        yield self.gemm("qkv_down_proj", "attention", layers, shape.tokens, down, self.hidden)
+        yield self.gemm(
+            "q_up_proj", "attention", layers, shape.tokens, heads * (nope + rope), q_rank or self.hidden
+        )
+        yield self.elementwise(
+            "rope_and_kv_write", layers, shape.tokens * (heads * rope * 2 + (rank + rope) * 3)
+        )
+        yield self.gemm("kv_up_proj", "attention", layers, shape.prefill_keys, heads * (nope + value), rank)
+        cache = self.precision.kv_cache
+        pairs, keys, queries = shape.prefill_pairs, shape.prefill_keys, shape.prefill_tokens
+        moved = (queries * heads * (nope + rope + value) + keys * heads * (nope + rope + value)) * _ACTIVATION
+        yield Op("attention_prefill", "mla_prefill", cache, layers, 2 * pairs * heads * (nope + rope + value), moved,
+                 shape=_say(queries, "queries"))  # fmt: skip
+        seqs, context = shape.decode_seqs, shape.decode_context
+        yield self.gemm("absorb_q", "attention", layers, seqs, heads * rank, nope)
+        moved = context * (rank + rope) * self.kv_bytes + seqs * heads * (2 * rank + rope) * _ACTIVATION
+        yield Op("attention_decode", "mla_decode", cache, layers, 2 * context * heads * (2 * rank + rope), moved,
+                 shape=_say(seqs, "seqs"))  # fmt: skip
+        yield self.gemm("absorb_v", "attention", layers, seqs, heads * value, rank)
+        yield self.gemm("o_proj", "attention", layers, shape.tokens, spec.hidden_size, heads * value)
+
+    # ---- feed-forward ----------------------------------------------------------------------------------------
+
+    def mlp(self, name: str, kind: str, layers: int, width: int, gated: bool) -> Iterator[Op]:
+        """Two matrix products around an activation, sharded over TP; with attention DP each rank does its own tokens."""
+        tokens, width = self.shape.tokens, -(-width // self.layout.tp)
+        ups = 2 if gated else 1
+        yield self.gemm(f"{name}_up", kind, layers, tokens, ups * width, self.hidden)
+        yield self.elementwise(f"{name}_activation", layers, tokens * width * (ups + 1))
+        yield self.gemm(f"{name}_down", kind, layers, tokens, self.hidden, width)
+
+    def experts(self, layers: int) -> Iterator[Op]:
+        """Route, exchange tokens, the grouped products of the experts on this rank, exchange back."""
+        moe, layout, shape = self.spec.moe, self.layout, self.shape
+        assert moe is not None
+        tokens, hidden, ranks = shape.tokens, self.hidden, self.stage_ranks
+        yield self.gemm("router", "router", layers, tokens, moe.num_experts, hidden)
+        yield self.elementwise(
+            "top_k_and_permute", layers, tokens * (moe.num_experts * 2 + hidden * 2 * moe.top_k)
+        )
+        if layout.attention_dp > 1:
+            yield from self.exchange("dispatch", layers, bytes_per_element(self.precision.activations))
+        mean = shape.replica_tokens * moe.top_k / layout.ep
+        busiest = np.minimum(
+            expected_maximum(mean, layout.ep) * self.imbalance, shape.replica_tokens * moe.top_k
+        )
+        width = -(-moe.expert_intermediate_size * layout.ep // ranks)
+        held = moe.num_experts / layout.ep
+        touched = held * -np.expm1(
+            shape.replica_tokens * np.log1p(-min(moe.top_k / moe.num_experts, 1 - 1e-12))
+        )
+        touched = np.minimum(touched, busiest)
+        matrices = 3 if moe.gated else 2
+        weight = bytes_per_element(self.precision.format_of("expert"))
+        moved = (
+            touched * matrices * hidden * width * weight
+            + busiest * (2 * hidden + matrices * width) * _ACTIVATION
+        )
+        yield Op("experts", "moe", self.precision.compute_of("expert"), layers,
+                 2 * busiest * matrices * hidden * width, moved, shape=_say(busiest, f"x {matrices} x {hidden} x {width}"))  # fmt: skip
+        if layout.attention_dp > 1:
+            yield from self.exchange("combine", layers, _ACTIVATION)
+        if moe.num_shared_experts:
+            shared = moe.num_shared_experts * moe.shared_intermediate_size
+            yield from self.mlp("shared_expert", "shared_expert", layers, shared, moe.gated)
+        yield self.all_reduce("expert_all_reduce", layers, tokens)
+
+    def exchange(self, name: str, layers: int, element: float) -> Iterator[Op]:
+        """Tokens go to the ranks of their experts and back: all-to-all under EP, gather and scatter without."""
+        moe, layout, shape = self.spec.moe, self.layout, self.shape
+        assert moe is not None
+        ranks = self.stage_ranks
+        if layout.ep == 1:
+            family: Family = "all_gather" if name == "dispatch" else "reduce_scatter"
+            message = shape.replica_tokens * self.hidden * element
+            yield self.collective(f"expert_{name}", family, layers, message, ranks, 1)
+            return
+        # A token is sent once to each rank that holds one of its experts; TP ranks share the sending.
+        copies = layout.ep * -np.expm1(moe.top_k * np.log1p(-1 / layout.ep)) if layout.ep > 1 else 1.0
+        message = shape.tokens * copies * (ranks / layout.ep) * self.hidden * element / layout.tp
+        yield self.collective(f"expert_{name}", "all_to_all", layers, message, ranks, 1)
+
+    # ---- kinds of operators ----------------------------------------------------------------------------------
+
+    def gemm(self, name: str, kind: str, count: int, m: Numbers, n: int, k: int) -> Op:
+        quantised = self.precision.format_of(kind)  # type: ignore[arg-type]  # callers pass tensor kinds
+        weight = bytes_per_element(quantised)
+        same = quantised == self.precision.weights
+        operand = bytes_per_element(self.precision.activations) if same else _ACTIVATION
+        dtype = compute_dtype(quantised, self.precision.activations if same else None)
+        moved = np.where(m > 0, m * k * operand + n * k * weight + m * n * _ACTIVATION, 0.0)
+        if quantised == "fp8_block":
+            dtype = "fp8_block"  # type: ignore[assignment]  # a family of kernels of its own in profiles
+        return Op(name, "gemm", dtype, count, 2 * m * n * k, moved, shape=_say(m, f"x {k} x {n}"))
+
+    def elementwise(self, name: str, count: int, elements: Numbers) -> Op:
+        return Op(name, "elementwise", "bf16", count, bytes=elements * _ACTIVATION)
+
+    def all_reduce(self, name: str, count: int, tokens: Numbers) -> Op:
+        return self.collective(
+            name, "all_reduce", count, tokens * self.hidden * _ACTIVATION, self.layout.tp, 1
+        )
+
+    def collective(
+        self, name: str, family: Family, count: int, message: Numbers, ranks: int, stride: int
+    ) -> Op:
+        message = message if ranks > 1 else np.zeros_like(message)
+        return Op(name, family, "bf16", count, message_bytes=message, ranks=ranks, stride=stride,
+                  shape=f"{ranks} ranks")  # fmt: skip
+
+
+def expected_maximum(mean: Numbers, bins: int) -> Numbers:
+    """Return the expected load of the fullest of `bins` bins at `mean` balls each, thrown at random.
+
+    mean + sqrt(2 mean ln bins), the heavy-load limit (Raab and Steger 1998, "Balls into bins", theorem 1).
+    """
+    if bins == 1:
+        return mean
+    maximum: Numbers = mean + np.sqrt(2 * mean * np.log(bins))
+    return maximum
+
+
+def _say(m: Numbers, rest: str) -> str:
+    return f"{float(m):.0f} {rest}" if np.ndim(m) == 0 else rest

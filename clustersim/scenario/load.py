@@ -1,0 +1,186 @@
+"""From a YAML file, or the name of a built-in scenario, to a validated Scenario.
+
+In this order: read; merge over what `extends:` names (mappings merge key by key, anything else replaces);
+apply `--set` settings; write `workload:` as a list of one; fill workloads from the built-ins they `use`; validate.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from clustersim import library
+from clustersim.errors import InputError, Problem, unknown
+from clustersim.scenario.schema import Scenario
+from clustersim.yaml_file import Document, Key, Place, parse_yaml, problems_of, read_yaml
+
+
+def load(source: str | Path, settings: Sequence[str] = ()) -> Scenario:
+    """Return the scenario in a file, or the built-in of that name, with settings `a.b=value` applied.
+
+    Raises InputError with every problem found, each with file, line and the mend.
+    """
+    return parse(read(source), settings)
+
+
+def parse(document: Document, settings: Sequence[str] = ()) -> Scenario:
+    """Return the scenario in a document that was read; see `load`."""
+    scenario, _ = parse_with_places(document, settings)
+    return scenario
+
+
+def parse_with_places(document: Document, settings: Sequence[str] = ()) -> tuple[Scenario, Document]:
+    """Return the scenario, and the document as it was after `extends`, `--set` and `use` with the places of all keys."""
+    if not isinstance(document.data, Mapping):
+        raise InputError([Problem(str(document.place(())), "a scenario is a mapping that starts with a name")])
+    document = _extend(document, ())
+    document = _one_workload(document)
+    for setting in settings:
+        document = _set(document, setting)
+    document = _use(document)
+    try:
+        return Scenario.model_validate(document.data), document
+    except ValidationError as error:
+        raise InputError(problems_of(error, document, Scenario)) from None
+
+
+def read(source: str | Path) -> Document:
+    """Read a file, or the built-in scenario of that name."""
+    path = Path(source)
+    if path.is_file():
+        return read_yaml(path)
+    name = path.stem if path.suffix in (".yaml", ".yml") and path.parent in (Path(), Path("scenarios")) else str(source)
+    if name in library.names("scenarios"):
+        return read_yaml(library.find("scenarios", name))
+    raise InputError(
+        f'no file "{source}", and ' + unknown("built-in scenario", name, library.names("scenarios"))
+    )
+
+
+def _extend(document: Document, seen: tuple[str, ...]) -> Document:
+    data = dict(document.data)
+    if "extends" not in data:
+        return document
+    parent = data.pop("extends")
+    place = document.place(("extends",))
+    if not isinstance(parent, str):
+        raise InputError([Problem(f"{place}: extends", "wants one file or the name of a built-in scenario")])
+    beside = Path(document.file).parent / parent
+    path = beside if beside.is_file() else None
+    if path is None:
+        if parent not in library.names("scenarios"):
+            what = f'no file "{parent}" beside this one, and ' + unknown(
+                "built-in scenario", parent, library.names("scenarios")
+            )
+            raise InputError([Problem(f"{place}: extends", what)])
+        path = library.find("scenarios", parent)
+    chain = (*seen, str(Path(document.file).resolve()))
+    if str(path.resolve()) in chain:
+        names = " -> ".join(Path(file).name for file in (*chain, str(path.resolve())))
+        raise InputError([Problem(f"{place}: extends", f"goes round in a circle: {names}")])
+    base = read_yaml(path)
+    if not isinstance(base.data, Mapping):
+        raise InputError([Problem(str(base.place(())), "a scenario is a mapping that starts with a name")])
+    base = _extend(base, chain)
+    child = {key: place for key, place in document.places.items() if key[:1] != ("extends",)}
+    return Document(_merge(base.data, data), {**base.places, **child}, document.file)
+
+
+def _merge(base: Any, over: Any) -> Any:
+    if isinstance(base, Mapping) and isinstance(over, Mapping):
+        return {**base, **{key: _merge(base[key], value) if key in base else value for key, value in over.items()}}
+    return over
+
+
+def _one_workload(document: Document) -> Document:
+    data = dict(document.data)
+    if "workload" not in data:
+        return document
+    if "workloads" in data:
+        place = document.place(("workload",))
+        raise InputError([Problem(f"{place}: workload", "give either workload (one) or workloads (a list)")])
+    data["workloads"] = [data.pop("workload")]
+    places = {
+        (("workloads", 0, *key[1:]) if key[:1] == ("workload",) else key): place
+        for key, place in document.places.items()
+    }
+    return Document(data, places, document.file)
+
+
+def _set(document: Document, setting: str) -> Document:
+    """Apply `a.b.0.c=value`; list items by index or by their name, the value as YAML."""
+    where = f"--set {setting}"
+    path, equals, text = setting.partition("=")
+    if not equals or not path:
+        raise InputError([Problem(where, "write it like --set deployments.0.replicas=4")])
+    steps = path.strip().split(".")
+    if steps[0] == "workload":
+        steps[:1] = ["workloads", "0"]
+    value = parse_yaml(text if text.strip() else '""', where).data
+    try:
+        data, key = _put(document.data, steps, value, ())
+    except KeyError as error:
+        raise InputError([Problem(where, error.args[0])]) from None
+    places = {known: place for known, place in document.places.items() if known[: len(key)] != key}
+    return Document(data, {**places, key: Place(where, 0)}, document.file)
+
+
+def _put(node: Any, steps: Sequence[str], value: Any, key: Key) -> tuple[Any, Key]:
+    """Return a copy of `node` with the value at `steps`, and the full key at which it now stands."""
+    if not steps:
+        return value, key
+    step, rest = steps[0], steps[1:]
+    if isinstance(node, list):
+        index = _index(node, step)
+        inner, full = _put(node[index], rest, value, (*key, index))
+        return [*node[:index], inner, *node[index + 1 :]], full
+    if node is None:
+        node = {}
+    if isinstance(node, str):  # a name stands for a kind or a thing on the shelf, of which this is a variation
+        node = {"kind": node} if key[-1] in _PARTS else {"base": node}
+    if not isinstance(node, Mapping):
+        raise KeyError(f'"{".".join(map(str, key))}" is {node!r}, which has no "{step}"')
+    inner, full = _put(node.get(step), rest, value, (*key, step))
+    return {**node, step: inner}, full
+
+
+#: Keys whose bare word is a kind; elsewhere it is a name on a shelf.
+_PARTS = frozenset({"network", "price", "scheduler", "router", "warm_up", "arrivals", "lengths"})
+
+
+def _index(items: list[Any], step: str) -> int:
+    names = [str(item.get("name", "")) for item in items if isinstance(item, Mapping)]
+    if step.isdigit() and int(step) < len(items):
+        return int(step)
+    if step in names:
+        return names.index(step)
+    near = difflib.get_close_matches(step, names, n=1)
+    hint = f' Did you mean "{near[0]}"?' if near else ""
+    raise KeyError(f'no item "{step}" in a list of {len(items)} (0 to {len(items) - 1}: {", ".join(names)}).{hint}')
+
+
+def _use(document: Document) -> Document:
+    """Fill in each workload that says `use: name` from that built-in; what the scenario says itself prevails."""
+    workloads = document.data.get("workloads")
+    if not isinstance(workloads, list):
+        return document
+    filled: list[Any] = []
+    places = dict(document.places)
+    for index, workload in enumerate(workloads):
+        if not isinstance(workload, Mapping) or not isinstance(workload.get("use"), str):
+            filled.append(workload)
+            continue
+        name = workload["use"]
+        here: Key = ("workloads", index)
+        if name not in library.names("workloads"):
+            what = unknown("workload", name, library.names("workloads"), "clustersim list workloads")
+            raise InputError([Problem(f"{document.place((*here, 'use'))}: workloads.{index}.use", what)])
+        base = read_yaml(library.find("workloads", name))
+        filled.append(_merge(base.data, workload))
+        for key, place in base.places.items():
+            places.setdefault((*here, *key), place)
+    return Document({**document.data, "workloads": filled}, places, document.file)

@@ -1,0 +1,113 @@
+"""The scenario: a fleet, deployments of models on it, and the workloads they serve."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from clustersim.cost.host import ServingEngineRef
+from clustersim.hardware.node import NodeRef
+from clustersim.hardware.site import SiteRef
+from clustersim.kinds import OneOf, Value
+from clustersim.models.hf_config import ModelRef
+from clustersim.models.layout import Parallelism
+from clustersim.models.precision import Precision
+from clustersim.network.topologies import Network
+from clustersim.economics.prices import Price
+from clustersim.scenario.warm_up import WarmUp
+from clustersim.serving.routers import Router
+from clustersim.serving.schedulers import Scheduler
+from clustersim.units import PositiveSeconds, Seconds
+from clustersim.workload.workload import Workload
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
+
+
+class Cluster(Value):
+    """Equal nodes joined by one network."""
+
+    name: Name
+    node: NodeRef
+    count: Annotated[int, Field(ge=1)] = 1
+    """Nodes."""
+    network: Annotated[Network, OneOf("network")] = Field(default="rail_optimised", validate_default=True)
+    """Between the nodes."""
+    price: Annotated[Price, OneOf("price")] = Field(default="tco_neocloud", validate_default=True)
+    """What an accelerator costs by time."""
+
+    @property
+    def num_accelerators(self) -> int:
+        """Accelerators in the cluster."""
+        return self.node.count * self.count
+
+
+class SiteFleet(Value):
+    """The clusters at one site."""
+
+    site: SiteRef
+    clusters: Annotated[list[Cluster], Field(min_length=1)]
+
+
+class Deployment(Value):
+    """Replicas of one model on one cluster, behind a router."""
+
+    name: Name
+    model: ModelRef
+    on: str
+    """Name of the cluster."""
+    replicas: Annotated[int, Field(ge=1)] = 1
+    parallelism: Parallelism = Parallelism()
+    precision: Precision | None = None
+    """Formats of weights, activations and KV cache; those of the published checkpoint if not given."""
+    scheduler: Annotated[Scheduler, OneOf("scheduler")] = Field(default="chunked_prefill", validate_default=True)
+    router: Annotated[Router, OneOf("router")] = Field(default="least_outstanding_requests", validate_default=True)
+    serving_engine: ServingEngineRef = Field(default="vllm-v1", validate_default=True)
+    max_model_len: Annotated[int, Field(ge=1)] | None = None
+    """Longest input plus output in tokens; longer requests are rejected. The model's own limit if not given."""
+    expert_imbalance: Annotated[float, Field(ge=1)] = 1.0
+    """Load of the busiest expert rank over the mean, beyond what chance alone gives."""
+    profile: str | None = None
+    """Which measured profile of the accelerator to use; the best there is if not given."""
+
+    @property
+    def formats(self) -> Precision:
+        """Return the formats in use."""
+        return self.precision or self.model.native_precision
+
+
+class Engine(Value):
+    """How the simulation advances."""
+
+    mode: Literal["runs", "stepwise"] = "runs"
+    """`runs` advances many steps at once in closed form; `stepwise`, its oracle, one at a time."""
+
+
+class Outputs(Value):
+    """What a run writes into its folder beside result.json and the scenario."""
+
+    requests: bool = True
+    timeline: bool = True
+    report: bool = True
+    trace: bool = True
+    timeline_bin_s: Seconds = 0.0
+    """Width of a row of the timeline; 0 for 1/400 of the run."""
+    max_trace_requests: Annotated[int, Field(ge=0)] = 2000
+    """Requests drawn in trace.json, evenly spaced over the run."""
+
+
+class Scenario(Value):
+    """Everything about one run. Equal scenarios with equal seeds give equal results, byte for byte."""
+
+    name: str
+    description: str = ""
+    seed: Annotated[int, Field(ge=0)] = 0
+    horizon_s: PositiveSeconds | None = None
+    """Requests arrive until then, and those that came are served to their end; none: as long as the workloads last."""
+    warm_up: Annotated[WarmUp, OneOf("warm_up")] = Field(default="fraction", validate_default=True)
+    """Which part of the run the results leave out."""
+    fleet: Annotated[list[SiteFleet], Field(min_length=1)]
+    deployments: Annotated[list[Deployment], Field(min_length=1)]
+    workloads: Annotated[list[Workload], Field(min_length=1)]
+    engine: Engine = Engine()
+    outputs: Outputs = Outputs()

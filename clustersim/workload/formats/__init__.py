@@ -1,0 +1,39 @@
+"""Readers of request traces. One file a format; each has `matches(head)` and `read(path)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from clustersim.errors import InputError, Problem
+from clustersim.workload.arrays import FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a file holds, as it was read: n requests, not yet checked.
+
+    `place(i)` says where row i was written. `hash_ids` are (values, offsets (n + 1,)): row i's blocks are
+    values[offsets[i]:offsets[i + 1]].
+    """
+
+    place: Callable[[int], str]
+    arrival_s: FloatArray | None
+    input_tokens: FloatArray
+    output_tokens: FloatArray
+    thinking_tokens: FloatArray | None = None
+    hash_ids: tuple[IntArray, IntArray] | None = None
+    session_ids: IntArray | None = None
+    num_dropped: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def read_text(path: Path) -> str:
+    """Return a file's text; raises InputError where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError([Problem(str(path), f"cannot be read: {error.strerror}")]) from None
+    except UnicodeDecodeError:
+        raise InputError([Problem(str(path), "is not UTF-8 text")]) from None

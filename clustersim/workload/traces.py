@@ -1,0 +1,176 @@
+"""Recorded requests, from the formats that public traces and benchmarks use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from clustersim.errors import InputError, Problem, unknown
+from clustersim.workload.arrays import FloatArray, IntArray
+from clustersim.workload.formats import Rows
+from clustersim.workload.summary import Summary, summarise
+
+#: Format -> the module that reads it, in the order in which `auto` asks them.
+FORMATS = ("azure", "burstgpt", "plain", "mooncake", "vllm_bench", "vllm_custom", "sharegpt")
+_ALIASES = {"azure_2023": "azure", "azure_2024": "azure"}
+_HEAD_CHARS = 65536
+
+
+class _Format(Protocol):
+    def matches(self, head: str) -> bool: ...
+    def read(self, path: Path) -> Rows: ...
+
+
+@cache
+def _format(name: str) -> _Format:
+    module: _Format = import_module(f"clustersim.workload.formats.{name}")  # type: ignore[assignment]
+    return module
+
+
+@dataclass(frozen=True)
+class Trace:
+    """n recorded requests in order of arrival.
+
+    `arrival_s` (n,) begins at 0 and is None where the file has no times; `output_tokens` (n,) counts thinking
+    and answer, `thinking_tokens` (n,) is 0 where unknown. Prefix blocks of row i, if recorded, are
+    hash_ids[hash_offsets[i]:hash_offsets[i + 1]].
+    """
+
+    file: str
+    format: str
+    arrival_s: FloatArray | None
+    input_tokens: IntArray
+    output_tokens: IntArray
+    thinking_tokens: IntArray
+    hash_ids: IntArray | None = None
+    hash_offsets: IntArray | None = None
+    session_ids: IntArray | None = None
+    num_dropped: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.input_tokens)
+
+    def summary(self) -> Summary:
+        """Return count, span, rate, burstiness, and quantiles of each length."""
+        answer = self.output_tokens - self.thinking_tokens
+        return summarise(self.arrival_s, self.input_tokens, self.thinking_tokens, answer)
+
+
+def read_trace(path: str | Path, format: str = "auto", *, sort: bool = False, rebase: bool = True) -> Trace:
+    """Read a trace; `sort` orders rows by time, `rebase` moves the first arrival to 0.
+
+    Raises InputError, with file and line, for a file of no known format or with a row that cannot be used.
+    """
+    path = Path(path)
+    name = _detect(path) if format == "auto" else _ALIASES.get(format, format)
+    if name not in FORMATS:
+        raise InputError(unknown("trace format", format, FORMATS))
+    rows = _format(name).read(path)
+    if len(rows.input_tokens) == 0:
+        dropped = "".join(f"; dropped: {num} {what}" for what, num in rows.num_dropped.items())
+        raise InputError([Problem(str(path), f"holds no request{dropped}")])
+    _check(rows)
+    order = _order(rows, sort)
+    arrival_s = rows.arrival_s
+    if arrival_s is not None:
+        arrival_s = arrival_s if order is None else arrival_s[order]
+        arrival_s = arrival_s - arrival_s[0] if rebase else arrival_s
+    hash_ids, offsets = _reorder(rows.hash_ids, order)
+    thinking = rows.thinking_tokens if rows.thinking_tokens is not None else np.zeros(len(rows.input_tokens))
+    return Trace(
+        file=str(path),
+        format=name,
+        arrival_s=arrival_s,
+        input_tokens=_counts(rows.input_tokens, order),
+        output_tokens=_counts(rows.output_tokens, order),
+        thinking_tokens=_counts(thinking, order),
+        hash_ids=hash_ids,
+        hash_offsets=offsets,
+        session_ids=rows.session_ids if rows.session_ids is None or order is None else
+        rows.session_ids[order], num_dropped=rows.num_dropped,
+        notes=rows.notes,
+    )
+
+
+def _detect(path: Path) -> str:
+    """Return the one format whose signature the beginning of the file bears."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            head = file.read(_HEAD_CHARS).lstrip()
+    except OSError as error:
+        raise InputError([Problem(str(path), f"cannot be read: {error.strerror}")]) from None
+    if not head:
+        raise InputError([Problem(str(path), "is empty")])
+    found = [name for name in FORMATS if _format(name).matches(head)]
+    if len(found) == 1:
+        return found[0]
+    seen = head.split("\n", 1)[0][:80]
+    matched = f"may be {' or '.join(found)}" if found else "is of no known trace format"
+    what = f'{matched}; it begins with "{seen}"; say `format:` one of {", ".join(FORMATS)}'
+    raise InputError([Problem(str(path), what)])
+
+
+def _check(rows: Rows) -> None:
+    """Raise InputError at the first row with a value that no request can have."""
+    columns = {"input tokens": (rows.input_tokens, 1), "output tokens": (rows.output_tokens, 1)}
+    if rows.thinking_tokens is not None:
+        columns["thinking tokens"] = (rows.thinking_tokens, 0)
+    for name, (column, least) in columns.items():
+        with np.errstate(invalid="ignore"):
+            sound = np.isfinite(column) & (column >= least) & (column == np.floor(column)) & (column < 2**53)
+        _refuse(rows, ~sound, lambda i, name=name, column=column, least=least: (  # type: ignore[misc]
+            f"{column[i]:g} {name}; a whole number of {least} or more is needed"
+        ))  # fmt: skip
+    if rows.arrival_s is not None:
+        times = rows.arrival_s
+        _refuse(rows, ~np.isfinite(times), lambda i: f"the time is {times[i]}")
+    if rows.thinking_tokens is not None:
+        _refuse(
+            rows,
+            rows.thinking_tokens >= rows.output_tokens,
+            lambda _: "all output tokens are thinking; the answer needs one at least",
+        )
+
+
+def _refuse(rows: Rows, bad: np.ndarray, what: object) -> None:
+    if num := int(bad.sum()):
+        first = int(bad.argmax())
+        more = f" (and {num - 1:,} more such rows)" if num > 1 else ""
+        raise InputError([Problem(rows.place(first), what(first) + more)])  # type: ignore[operator]
+
+
+def _order(rows: Rows, sort: bool) -> IntArray | None:
+    """Return the order (n,) that sorts rows by time, None where they are; raises InputError if not to sort."""
+    if rows.arrival_s is None:
+        return None
+    back = np.flatnonzero(np.diff(rows.arrival_s) < 0)
+    if len(back) == 0:
+        return None
+    if not sort:
+        before, after = rows.arrival_s[back[0] : back[0] + 2]
+        what = f"the time goes back, from {before:.12g} s to {after:.12g} s; set `sort: true` to order rows
+        by time" raise InputError([Problem(rows.place(int(back[0]) + 1), what)])
+    return np.argsort(rows.arrival_s, kind="stable").astype(np.int64)
+
+
+def _counts(column: FloatArray, order: IntArray | None) -> IntArray:
+    counts = column.astype(np.int64)
+    return counts if order is None else counts[order]
+
+
+def _reorder(
+    ragged: tuple[IntArray, IntArray] | None, order: IntArray | None
+) -> tuple[IntArray | None, IntArray | None]:
+    """Return (values, offsets) of a ragged column with its rows in `order`."""
+    if ragged is None or order is None:
+        return ragged or (None, None)
+    values, offsets = ragged
+    pieces = [values[offsets[row] : offsets[row + 1]] for row in order]
+    return np.concatenate(pieces), np.cumsum([0, *map(len, pieces)], dtype=np.int64)

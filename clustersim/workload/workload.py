@@ -1,0 +1,177 @@
+"""A workload: requests of one or several tenants, and what they are promised."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from clustersim.kinds import OneOf, Value
+from clustersim.units import PositiveSeconds, Seconds
+from clustersim.workload.arrivals import Arrivals
+from clustersim.workload.arrivals.all_at_once import AllAtOnce
+from clustersim.workload.arrivals.closed_loop import ClosedLoop
+from clustersim.workload.arrivals.trace import TraceArrivals
+from clustersim.workload.lengths import RequestLengths
+from clustersim.workload.lengths.trace import TraceLengths
+
+TraceFormat = Literal[
+    "auto", "azure", "azure_2023", "azure_2024", "burstgpt", "plain", "mooncake", "vllm_bench", "vllm_custom",
+    "sharegpt",
+]  # fmt: skip
+
+
+class Slo(Value):
+    """Latencies that a request must meet to count as good; those not given are not looked at."""
+
+    ttft_s: PositiveSeconds | None = None
+    """Time to first token, thinking included."""
+    ttfo_s: PositiveSeconds | None = None
+    """Time to first output: the first token of the answer, after thinking."""
+    tpot_s: PositiveSeconds | None = None
+    """Time per output token after the first, the request's mean."""
+    itl_s: PositiveSeconds | None = None
+    """Inter-token latency, the request's longest."""
+    e2el_s: PositiveSeconds | None = None
+    """End-to-end latency."""
+
+
+class Tenant(Value):
+    """One of several sources of requests in a workload."""
+
+    name: Annotated[str, Field(min_length=1)]
+    weight: Annotated[float, Field(gt=0)] | None = None
+    """Share of the workload's requests, relative to the other tenants' weights."""
+    arrivals: Annotated[Arrivals, OneOf("arrivals")] | None = None
+    """The tenant's own arrivals, in place of a weight."""
+    lengths: Annotated[RequestLengths, OneOf("lengths")] | None = None
+    """The tenant's own lengths; without them, the workload's."""
+    slo: Slo | None = None
+    """The tenant's own promise; without it, the workload's."""
+    slo_class: str = "standard"
+    """The class that schedulers and routers may tell requests apart by."""
+
+
+class TraceSource(Value):
+    """A recorded trace."""
+
+    path: Annotated[str, Field(min_length=1)]
+    format: TraceFormat = "auto"
+    sort: bool = False
+    """Order rows by time where the file does not."""
+
+
+class Workload(Value):
+    """Requests sent to one deployment."""
+
+    name: Annotated[str, Field(min_length=1)] = "workload"
+    to: str | None = None
+    """Name of the deployment that serves it."""
+    use: str | None = None
+    """Name of the built-in workload that these settings started from."""
+    source: str = ""
+    """Where the figures come from."""
+    arrivals: Annotated[Arrivals, OneOf("arrivals")] | None = None
+    """When requests come; without it, as in the trace, or as each tenant says."""
+    lengths: Annotated[RequestLengths, OneOf("lengths")] | None = None
+    """How long requests are; without it, as in the trace, or as each tenant says."""
+    tenants: tuple[Tenant, ...] = ()
+    trace: TraceSource | None = None
+    slo: Slo | None = None
+    num_requests: PositiveInt | None = None
+    """Stop after this many requests."""
+    start_s: Seconds = 0.0
+    """Time of day at which the simulation begins, for rates that vary with it."""
+    rate_scale: Annotated[float, Field(gt=0)] = 1.0
+    """Multiplies every arrival rate."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        problem = self._unnamed() or self._arrivals_problem() or self._lengths_problem()
+        if problem:
+            raise ValueError(problem)
+        return self
+
+    def _unnamed(self) -> str:
+        names = [tenant.name for tenant in self.tenants]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        return f'two tenants are called "{twice[0]}"' if twice else ""
+
+    def _arrivals_problem(self) -> str:
+        own = [tenant for tenant in self.tenants if tenant.arrivals is not None]
+        shared = self.arrivals is not None or self.trace is not None
+        for tenant in own:
+            if tenant.weight is not None:
+                return f'tenant "{tenant.name}" has both `weight` and `arrivals`; give it one of them'
+            if isinstance(tenant.arrivals, ClosedLoop | TraceArrivals):
+                kind = tenant.arrivals.kind
+                return (
+                    f'tenant "{tenant.name}": {kind} drives a whole workload; make it a workload of its own'
+                )
+        if own and self.arrivals is not None:
+            return f'the workload has `arrivals` and so has tenant "{own[0].name}"; give them in one place'
+        if not own and not shared:
+            return "a workload needs `arrivals`, a `trace`, or tenants that have `arrivals`"
+        for tenant in self.tenants:
+            if tenant.arrivals is None and own:
+                return f'tenant "{tenant.name}" needs `arrivals`, as tenant "{own[0].name}" has'
+            if tenant.arrivals is None and tenant.weight is None:
+                return f'tenant "{tenant.name}" needs a `weight` or `arrivals`'
+        if self.trace is None and isinstance(self.arrivals, TraceArrivals):
+            return "`arrivals: trace` needs a `trace` with a path"
+        scaled = self.rate_scale != 1 and isinstance(self.shared_arrivals, ClosedLoop | AllAtOnce)
+        return (
+            f"{self.shared_arrivals.kind} has no rate for `rate_scale`"
+            if scaled and self.shared_arrivals
+            else ""
+        )
+
+    def _lengths_problem(self) -> str:
+        parts = [self.lengths, *(tenant.lengths for tenant in self.tenants)]
+        if self.trace is None and any(isinstance(part, TraceLengths) for part in parts):
+            return "`lengths: trace` needs a `trace` with a path"
+        if any(isinstance(tenant.lengths, TraceLengths) for tenant in self.tenants):
+            return "`lengths: trace` goes on the workload; its rows are dealt to the tenants in turn"
+        lacking = [tenant.name for tenant in self.tenants if tenant.lengths is None]
+        if self.shared_lengths is None and not self.tenants:
+            return "a workload needs `lengths` or a `trace`"
+        if self.shared_lengths is None and lacking:
+            return f'tenant "{lacking[0]}" needs `lengths`, or the workload does'
+        if self.recorded_pairs and self.shared_lengths.order == "random":
+            return "`order: random` would part the trace's lengths from its arrivals; leave one of them out"
+        if self.shared_lengths is not None and self.tenants and not lacking and self.lengths is not None:
+            return "every tenant has its own `lengths`, so the workload's would have no effect"
+        return ""
+
+    @property
+    def shared_arrivals(self) -> Arrivals | None:
+        """Return the one arrival process of all tenants, None where each has its own."""
+        if self.arrivals is None and not any(tenant.arrivals for tenant in self.tenants):
+            return TraceArrivals()
+        return self.arrivals
+
+    @property
+    def shared_lengths(self) -> RequestLengths | None:
+        """Return the lengths of tenants that have none of their own."""
+        return TraceLengths() if self.lengths is None and self.trace is not None else self.lengths
+
+    @property
+    def recorded_pairs(self) -> bool:
+        """Say whether each request takes time and lengths from the same row of the trace."""
+        return isinstance(self.shared_arrivals, TraceArrivals) and isinstance(
+            self.shared_lengths, TraceLengths
+        )
+
+    @property
+    def closed_loop(self) -> ClosedLoop | None:
+        """Return the closed loop that drives this workload, None where arrivals are open."""
+        return self.arrivals if isinstance(self.arrivals, ClosedLoop) else None
+
+    @property
+    def all_tenants(self) -> tuple[Tenant, ...]:
+        """Return the tenants, or one that stands for the whole workload."""
+        return self.tenants or (Tenant(name=self.name),)
+
+    def slo_of(self, tenant: int) -> Slo | None:
+        """Return the promise made to tenant number `tenant`."""
+        return self.all_tenants[tenant].slo or self.slo
