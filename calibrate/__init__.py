@@ -1,19 +1,25 @@
 """Measurement in, device profiles out: clustersim reads what this package writes, and never imports it.
 
-Here stand the definitions of flops, bytes, depth and tasks, one function a family of operators, that every fit
-uses (the law is in `clustersim.cost.profile`). Columns are those of aiconfigurator's tables.
+Here stand the definitions of flops, bytes, depth and tasks, one function a family of operators, that every
+fit uses (the law is in `clustersim.cost.profile`). Columns are those of aiconfigurator's tables;
+`DEVICES` says which tables describe a device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from clustersim.cost.profile import Array
-from clustersim.units import MEGA
+from clustersim.units import MEGA, MILLI
+
+Mask = NDArray[np.bool_]
 
 #: Bytes of an element of the weights and of the activations read (1 where not named), scales included.
 _WEIGHT_BYTES = {"bf16": 2.0, "nvfp4": 0.5625, "w4a16": 0.5, "w4a16_mxfp4": 0.53125, "w4a8_mxfp4": 0.53125}
@@ -29,9 +35,9 @@ class Rows(NamedTuple):
     tasks: Array
     weight: Array
     """Pull on the fit: 1 for the shapes of models."""
-    headline: Array
-    """Rows that the reported error is on (bool)."""
-    bands: dict[str, Array]
+    headline: Mask
+    """Rows that the reported error is on."""
+    bands: dict[str, Mask]
 
 
 def _columns(table: pd.DataFrame, *names: str) -> list[Array]:
@@ -57,17 +63,17 @@ def attention_prefill_work(table: pd.DataFrame, dtype: str) -> Rows:
     flops = 4 * b * h * d * tokens * (tokens + 1) / 2
     read = b * tokens * d * (h * (element + 2) + 2 * kv * element)
     common = (flops >= 1e9) & (d == 128)
-    weight = np.where(flops >= 1e9, 1, 0.1) * np.where(d == 128, 1, 0.3)
+    weight = np.where(flops >= 1e9, 1, 0.1) * np.where(d == 128, 1, 0.05)
     bands = {"100 GFLOP and more": common & (flops >= 1e11), "all shapes": b > 0}
     return Rows(flops, read, tokens, b * h * np.ceil(tokens / 128), weight, common, bands)
 
 
 def attention_decode_work(table: pd.DataFrame, dtype: str) -> Rows:
-    """One query token a sequence over step + 1 tokens. Headline: 128 tokens, 1 MB of KV or more, head size 128."""
+    """One query token a sequence over step + 1 tokens. Headline: >= 128 tokens and 1 MB, head size 128."""
     b, step, h, kv, d = _columns(table, "batch_size", "step", "num_heads", "num_key_value_heads", "head_dim")
     cache = b * (step + 1) * kv * d * 2 * (1.0 if dtype == "fp8" else 2.0)
     common = (step >= 127) & (cache >= MEGA) & (d == 128)
-    weight = np.where(cache >= 64e6, 1, np.where(cache >= 1e6, 0.5, 0.1)) * np.where(d == 128, 1, 0.3)
+    weight = np.where(cache >= 64e6, 1, np.where(cache >= 1e6, 0.5, 0.1)) * np.where(d == 128, 1, 0.05)
     weight = weight * np.where(step >= 127, 1, 0.2)
     return Rows(
         4 * b * (step + 1) * h * d, cache + b * h * d * 4, step + 1, b * kv, weight, common, _by_cache(cache)
@@ -85,7 +91,7 @@ def mla_prefill_work(table: pd.DataFrame, dtype: str) -> Rows:  # noqa: ARG001
 
 
 def mla_decode_work(table: pd.DataFrame, dtype: str) -> Rows:
-    """Absorbed latent attention: 512 + 64 elements a token, shared by all heads. Headline: 1 MB of KV or more."""
+    """Absorbed latent attention: 512 + 64 elements a token, shared by all heads. Headline: 1 MB or more."""
     b, step, h = _columns(table, "batch_size", "step", "num_heads")
     cache = b * (step + 1) * (512 + 64) * (1.0 if dtype == "fp8" else 2.0)
     weight = np.where(cache >= 64e6, 1, np.where(cache >= 1e6, 0.5, 0.1))
@@ -94,7 +100,7 @@ def mla_decode_work(table: pd.DataFrame, dtype: str) -> Rows:
     return Rows(flops, read, step + 1, b, weight, cache >= MEGA, _by_cache(cache))
 
 
-def _by_cache(cache: Array) -> dict[str, Array]:
+def _by_cache(cache: Array) -> dict[str, Mask]:
     middle = (cache >= 1e6) & (cache < 64e6)
     return {
         "KV < 1 MB": cache < 1e6,
@@ -156,3 +162,75 @@ FAMILIES = {
     "mla_decode": Family("mla", "generation_mla_perf", "kv_cache_dtype", "step > 0", mla_decode_work),
     "moe": Family("moe", "moe_perf", "moe_dtype", _EVEN, moe_work),
 }
+
+
+@dataclass(frozen=True)
+class Device:
+    """Which tables describe a device, and its scale-up fabric."""
+
+    tables: str
+    nccl: str
+    link_gb_per_s: float
+    """Per direction and GPU, from the datasheet: NVLink 3 / 4 / 5 or PCIe 4 / 5 x16."""
+    engines: Mapping[str, tuple[str, str]]
+    """Engine and version by folder of tables, "" for the rest."""
+    keep: Mapping[str, str] = field(default_factory=dict)
+    """A further condition on the rows, by folder of tables."""
+    caveats: tuple[str, ...] = ()
+
+
+_TRTLLM = {"": ("trtllm", "1.3.0rc20")}
+_CACHE = "Rows that {} MB of L2 cache lets beat the memory are refused; near ones may flatter."
+_NVL72 = "NCCL measured on 2 and 4 of the 72 GPUs."
+DEVICES = {
+    "a100-sxm-80gb": Device(
+        "a100_sxm", "2.27.3", 300.0,
+        {"": ("trtllm", "1.0.0"), "attention": ("vllm", "0.14.0"), "moe": ("sglang", "0.5.10")},
+        {"moe": "moe_ep_size == 1"},
+        ("Attention from vllm 0.14.0: 22 % of trtllm 1.0.0's decode rows over 64 MB beat the bandwidth.",
+         "moe from sglang 0.5.10, one expert-parallel rank: trtllm 1.0.0 has no evenly loaded rows."),
+    ),
+    "h100-sxm": Device("h100_sxm", "2.29.2", 450.0, _TRTLLM),
+    "h200-sxm": Device("h200_sxm", "2.29.2", 450.0, _TRTLLM),
+    "b200-sxm": Device("b200_sxm", "2.29.2", 900.0, _TRTLLM),
+    "b300-sxm": Device("b300_sxm", "2.29.2", 900.0, _TRTLLM),
+    "gb200-nvl72": Device("gb200", "2.29.2", 900.0, _TRTLLM, {}, (_NVL72,)),
+    "gb300-nvl72": Device("gb300", "2.29.2", 900.0, _TRTLLM, {}, (_NVL72,)),
+    "l40s": Device(
+        "l40s", "2.27.3", 31.0, {"": ("trtllm", "1.3.0rc20"), "mla": ("trtllm", "1.0.0")}, {},
+        (_CACHE.format(96), "mla from trtllm 1.0.0."),
+    ),
+    "rtx-pro-6000-server": Device(
+        "rtx_pro_6000_server", "2.29.2", 63.0, _TRTLLM,
+        {"moe": "moe_dtype != 'fp8_block' or moe_ep_size == 1"},
+        (_CACHE.format(128),
+         "moe fp8_block from one expert-parallel rank: its kernel walks the others' tokens too."),
+    ),
+}  # fmt: skip
+
+
+def tables_folder() -> Path:
+    """Return where the package keeps its tables; raises ImportError that names the extra."""
+    try:
+        import aiconfigurator_core
+    except ImportError:
+        raise ImportError("fitting needs the measured tables: pip install 'clustersim[silicon]'") from None
+    return Path(aiconfigurator_core.__file__).parent / "systems" / "data"
+
+
+def read_table(device: Device, family: Family) -> tuple[pd.DataFrame, str]:
+    """Return a family's kept rows, the best kernel a shape, with `seconds`, and the table's path."""
+    engine, version = device.engines.get(family.folder, device.engines[""])
+    path = tables_folder() / device.tables / family.folder / engine / version / f"{family.file}.parquet"
+    if not path.exists():
+        return pd.DataFrame(), ""
+    table = pd.read_parquet(path)
+    if "window_size" not in table:
+        table["window_size"] = 0
+    if family.folder == "moe":
+        table = table[~table.kernel_source.str.endswith("min_latency")]
+    table = table.query(family.keep).query(device.keep.get(family.folder, "latency > 0"))
+    table = table.assign(seconds=table.latency * MILLI).sort_values("latency")
+    told_by = {"framework", "version", "device", "op_name", "kernel_source", "latency", "seconds", "tp_size"}
+    shape = [column for column in table if column not in told_by]
+    return table.drop_duplicates(shape), str(path.relative_to(tables_folder()))

@@ -83,7 +83,7 @@ class RequestRecords:
 #: Columns of a run record; see RunRecords.
 RUN_COLUMNS: Final = (
     "replica", "start_s", "end_s", "num_steps", "batch", "context_tokens", "prefill_tokens", "prefill_pairs",
-    "prefill_context_tokens", "num_prefills", "largest_chunk", "kv_blocks", "num_waiting",
+    "prefill_keys", "num_prefills", "largest_chunk", "num_first_tokens", "kv_blocks", "num_waiting",
 )  # fmt: skip
 
 
@@ -91,8 +91,10 @@ class RunRecords:
     """One row a run: `num_steps` engine steps of one batch composition on one replica.
 
     In step j (from 0) of a run `batch` sequences decode one token each over context_tokens + j*batch tokens of
-    context in all; prefill_tokens (over num_prefills sequences) are processed beside them, with prefill_pairs
-    query-key pairs and prefill_context_tokens keys read. kv_blocks are held at the end of the run, num_waiting requests queue at its start.
+    context in all. Beside them prefill_tokens of num_prefills sequences are processed (the longest chunk has
+    largest_chunk), with prefill_pairs query-key pairs and prefill_keys keys read; num_first_tokens of these
+    sequences end their prefill and make a token. kv_blocks are held at the end of the run, num_waiting requests
+    queue at its start.
     """
 
     __slots__ = ("_rows", "append")

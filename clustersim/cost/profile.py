@@ -6,22 +6,24 @@ Every operator obeys one law, the same for all devices and families:
     compute = flops / (peak_flops_per_s * compute_frac)       span  = depth * span_s
     memory  = bytes / (bandwidth * memory_frac)               issue = tasks * task_s
 
-It is the roofline (Williams et al., CACM 2009) with a smooth corner (p = `smoothness`; infinity is the sharp
-one) and the work-span law (Brent 1974): no machine is faster than its longest chain of dependent steps, nor than
-it can start its blocks. Fractions are at most 1 and the rest at least 0, so the law never beats the roofline, and
-more bandwidth or FLOP/s is never slower. By family, with a, w, c bytes of an element of activations, weights, cache:
+It is the roofline (Williams et al., CACM 2009) with a smooth corner (p = `smoothness`; infinity is sharp) and
+the work-span law (Brent 1974): no machine beats its longest chain of dependent steps, nor the time it takes
+to start its blocks. Fractions are at most 1 and the rest at least 0, so the law never beats the roofline, and
+more bandwidth or FLOP/s is never slower.
 
-    family             flops                         bytes                                      depth    tasks
-    gemm               2 m n k                       m k a + k n w + 2 m n                      k        tiles(m, n)
-    attention_prefill  4 B h d P                     B T d (h (a + 2) + 2 kv a)                 T        B h ceil(T/128)
-    attention_decode   4 B h d L                     2 B L kv d c + 4 B h d                     L        B kv
-    mla_prefill        2 B h P (nope + rope + v)     2 B T h (2 (nope + rope) + 2 v)            T        B h ceil(T/128)
-    mla_decode         2 B h L (2 lora + rope)       B L (lora + rope) c + 2 B h (2 lora + rope)  L      B
-    moe                2 R M H I                     E M H I w + 2 (R (4 H + 2 M I) + 2 T H)    max(H,I) R/128 ((M-1) I + H)/128
+    family             flops                      bytes                                      depth   tasks
+    gemm               2 m n k                    m k a + k n w + 2 m n                      k       [m] [n]
+    attention_prefill  4 B h d P                  B T d (h (a + 2) + 2 v a)                  T       B h [T]
+    attention_decode   4 B h d L                  2 B L v d c + 4 B h d                      L       B v
+    mla_prefill        2 B h P (192 + 128)        B T h (192 + 192 + 128 + 128) 2            T       B h [T]
+    mla_decode         2 B h L (2 512 + 64)       B L (512 + 64) c + 2 B h (2 512 + 64)      L       B
+    moe                2 R M H I                  E M H I w + 4 R (2 H + M I) + 4 T H        max     tiles
 
-P = T (T + 1) / 2 causal pairs; L tokens of context, the new one included; tiles = ceil(m/128) ceil(n/128). moe, a
-rank: R rows (token, expert) over E touched experts of hidden H and inner I, M = 3 matrices (2 ungated), T tokens
-present. `calibrate` applies the same definitions to measured tables.
+a, w, c: bytes of an element of activations, weights, KV cache. B sequences of T new tokens, or of one over L
+tokens of context with itself; h query and v KV heads of size d; P = T (T + 1) / 2 causal pairs; [x] is
+ceil(x / 128). moe, a rank: T tokens present, R rows (token, expert) over E touched experts of hidden H and
+inner I, M = 3 matrices (2 ungated); max = max(H, I); tiles = R ((M - 1) I + H) / 128^2. mla: nope 128,
+rope 64, value 128, latent 512.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ from clustersim import library
 from clustersim.errors import InputError, unknown
 from clustersim.hardware.figure import Evidence
 from clustersim.kinds import Value
-from clustersim.units import BytesPerSecond, Seconds
+from clustersim.units import Bytes, BytesPerSecond, Seconds
 from clustersim.yaml_file import problems_of, read_yaml
 
 Array = NDArray[np.float64]
@@ -125,14 +127,10 @@ class Fit(Value):
 
     def stands_in(self, why: str, peak: Precision) -> Fit:
         """Return this fit for something it was not fitted on: `assumed`, and without the errors."""
-        changes = {
-            "peak": peak,
-            "evidence": "assumed",
-            "source": f"{why}: {self.source}",
-            "error": None,
-            "bands": {},
-        }
-        return self.model_copy(update=changes)
+        changes: dict[str, object] = {"source": f"{why}: {self.source}", "evidence": "assumed", "peak": peak}
+        return self.model_copy(
+            update={**changes, "num_rows": 0, "num_refused": 0, "error": None, "bands": {}}
+        )
 
 
 class CollectiveFit(Value):
@@ -141,7 +139,7 @@ class CollectiveFit(Value):
     latency = launch_s + steps * hop_s;  flow = wire_bytes / (link * bandwidth_frac[n]);
     seconds = latency + flow + 2 * ramp * sqrt(latency * flow)
 
-    The square root is the cost of filling a pipeline of best chunks (ramp = 1 is its textbook optimum, 0 none).
+    The square root is the cost of filling a pipeline of best chunks (ramp = 1 is the textbook's, 0 none).
     steps and wire bytes are the ring's (`RING_STEPS`), so reduction in the switch shows as a `bandwidth_frac`
     above 1 for all_reduce, never above 2 (n - 1) / n. message_bytes: nccl-tests' size (what all_gather ends
     with, reduce_scatter starts with, each rank sends in all_to_all, itself included).
@@ -155,7 +153,7 @@ class CollectiveFit(Value):
     """Ranks -> share of the link, per direction; between them linear in log ranks, outside the nearest."""
     link_bytes_per_s: BytesPerSecond
     """The link's datasheet bandwidth that the shares are of."""
-    largest_message_bytes: float
+    largest_message_bytes: Bytes
     """Measured up to here; a small-message kernel hands over to NCCL above."""
     evidence: Evidence
     source: str
@@ -165,7 +163,7 @@ class CollectiveFit(Value):
     def seconds(
         self, message_bytes: ArrayLike, num_gpus: ArrayLike, link_bytes_per_s: float | None = None
     ) -> Array:
-        """Return the time of collectives, elementwise; 0 for one rank. The link is by default the measured one."""
+        """Return the time of collectives, elementwise; 0 for one rank. By default over the measured link."""
         n = np.asarray(num_gpus, dtype=float)
         steps = RING_STEPS[self.operation] * (n - 1.0)
         ranks = sorted(self.bandwidth_frac)
@@ -217,7 +215,7 @@ class Profile(Value):
     def fit(self, family: str, dtype: str = "bf16") -> Fit:
         """Return the constants for a family and data type, and in `source` how far they had to be fetched.
 
-        Asked: this device and type; then its bf16; then the generic profile. An unknown family raises InputError.
+        Asked: this device and type; then its bf16; then the generic profile. Unknown: InputError.
         """
         name = SYNONYMS.get(dtype, dtype)
         if name not in PEAKS:

@@ -12,8 +12,9 @@ from typing import Literal
 
 import numpy as np
 
+from clustersim.models.attention import attention_kernels
 from clustersim.models.layout import Parallelism
-from clustersim.models.precision import Precision, bytes_per_element, compute_dtype
+from clustersim.models.precision import Precision, TensorKind, bytes_per_element, compute_dtype
 from clustersim.models.spec import GroupedQueryAttention, ModelSpec, MultiHeadLatentAttention
 from clustersim.models.step import Numbers, RankShape, StepShape, rank_shape
 
@@ -21,6 +22,9 @@ Family = Literal[
     "gemm", "attention_prefill", "attention_decode", "mla_prefill", "mla_decode", "moe", "elementwise",
     "all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send",
 ]  # fmt: skip
+#: What an operator's work depends on: tokens of the rank, its rows of logits, tokens of all data-parallel ranks,
+#: keys that prefill reads, the shape of the prefill, or that of the decode batch.
+Varies = Literal["tokens", "rows", "replica_tokens", "keys", "prefill", "decode"]
 #: Families that move messages between ranks instead of working on one.
 COLLECTIVES = frozenset({"all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send"})
 _ACTIVATION = 2.0  # bytes: activations between operators are bf16
@@ -39,8 +43,13 @@ class Op:
     family: Family
     dtype: str
     count: int
+    varies: Varies = "tokens"
     flops: Numbers = field(default_factory=lambda: _ZERO)
     bytes: Numbers = field(default_factory=lambda: _ZERO)
+    depth: Numbers = field(default_factory=lambda: _ZERO)
+    """Longest chain of dependent steps: elements of k in a matrix product, tokens of context in attention."""
+    tasks: Numbers = field(default_factory=lambda: _ZERO)
+    """Blocks of work that can run side by side: 128 x 128 tiles, heads."""
     message_bytes: Numbers = field(default_factory=lambda: _ZERO)
     ranks: int = 1
     stride: int = 1
@@ -51,11 +60,18 @@ class Op:
 def step_ops(
     spec: ModelSpec, parallelism: Parallelism, precision: Precision, shape: StepShape, imbalance: float = 1.0
 ) -> list[Op]:
-    """Return the operators of one step in the order of the forward pass, calls without work left out.
+    """Return the operators of one step on its busiest rank; see `rank_ops`."""
+    return rank_ops(spec, parallelism, precision, rank_shape(shape, parallelism), imbalance)
+
+
+def rank_ops(
+    spec: ModelSpec, parallelism: Parallelism, precision: Precision, shape: RankShape, imbalance: float = 1.0
+) -> list[Op]:
+    """Return the operators of a rank's micro-batch in the order of the forward pass, those without work left out.
 
     `imbalance` is the load of the busiest expert rank over the mean, beyond what chance alone gives.
     """
-    build = _Builder(spec, parallelism, precision, rank_shape(shape, parallelism), imbalance)
+    build = _Builder(spec, parallelism, precision, shape, imbalance)
     return [op for op in build.forward() if np.any(op.flops + op.bytes + op.message_bytes > 0)]
 
 
@@ -89,14 +105,13 @@ class _Builder:
             yield self.all_reduce("mlp_all_reduce", dense, tokens)
         if moe:
             yield from self.experts(moe)
-        yield self.elementwise("final_norm", 1, shape.rows * hidden * 4)
+        yield self.elementwise("final_norm", 1, shape.rows * hidden * 4, "rows")
         vocab = -(-spec.vocab_size // tp)
-        yield self.gemm("lm_head", "lm_head", 1, shape.rows, vocab, hidden)
-        yield self.collective(
-            "logits_gather", "all_gather", 1, shape.rows * spec.vocab_size * _ACTIVATION, tp, 1
-        )
+        yield self.gemm("lm_head", "lm_head", 1, shape.rows, vocab, hidden, "rows")
+        logits = shape.rows * spec.vocab_size
+        yield self.collective("logits_gather", "all_gather", 1, logits * _ACTIVATION, tp, 1, "rows")
         # Softmax, top-k/top-p and the draw read the fp32 logits about three times.
-        yield self.elementwise("sampling", 1, shape.rows * spec.vocab_size * 6)
+        yield self.elementwise("sampling", 1, logits * 6, "rows")
         if self.layout.pp > 1:
             message = tokens * hidden * _ACTIVATION
             yield self.collective("stage_send", "send", self.layout.pp, message, 2, self.stage_ranks)
@@ -104,73 +119,44 @@ class _Builder:
     # ---- attention -------------------------------------------------------------------------------------------
 
     def grouped_query(self, attention: GroupedQueryAttention) -> Iterator[Op]:
-        spec, shape, tp = self.spec, self.shape, self.layout.tp
-        heads = attention.num_heads // tp
-        kv_heads = max(1, attention.num_kv_heads // tp)
-        width, kv_width = heads * attention.head_dim, kv_heads * attention.head_dim
-        yield self.gemm(
-            "qkv_proj", "attention", spec.num_layers, shape.tokens, width + 2 * kv_width, self.hidden
-        )
-        rotated = shape.tokens * (width + kv_width) * 2
-        yield self.elementwise("rope_and_kv_write", spec.num_layers, rotated + shape.tokens * kv_width * 3)
-        window = attention.sliding_window
-        full = spec.num_layers - spec.num_window_layers
-        for name, layers, limit in (
-            ("attention", full, None),
-            ("window_attention", spec.num_window_layers, window),
-        ):
-            if layers:
-                yield from self.attend(name, layers, limit, width, kv_width)
-        yield self.gemm("o_proj", "attention", spec.num_layers, shape.tokens, self.hidden, width)
-
-    def attend(self, name: str, layers: int, window: int | None, width: int, kv_width: int) -> Iterator[Op]:
-        shape = self.shape
-        context, pairs, keys = shape.decode_context, shape.prefill_pairs, shape.prefill_keys
-        if window is not None:
-            context = np.minimum(context, shape.decode_seqs * window)
-            pairs = np.minimum(pairs, shape.prefill_tokens * window)
-            keys = np.minimum(keys, shape.prefill_tokens + shape.rows * window)
-        moved = shape.prefill_tokens * width * 2 * _ACTIVATION + keys * kv_width * 2 * self.kv_bytes
-        cache = self.precision.kv_cache
-        yield Op(f"{name}_prefill", "attention_prefill", cache, layers, 4 * pairs * width, moved,
-                 shape=_say(shape.prefill_tokens, "queries"))  # fmt: skip
-        moved = context * kv_width * 2 * self.kv_bytes + shape.decode_seqs * width * 2 * _ACTIVATION
-        yield Op(f"{name}_decode", "attention_decode", cache, layers, 4 * context * width, moved,
-                 shape=_say(shape.decode_seqs, "seqs"))  # fmt: skip
+        layers, tokens, tp = self.spec.num_layers, self.shape.tokens, self.layout.tp
+        width = attention.num_heads // tp * attention.head_dim
+        kv_width = max(1, attention.num_kv_heads // tp) * attention.head_dim
+        yield self.gemm("qkv_proj", "attention", layers, tokens, width + 2 * kv_width, self.hidden)
+        yield self.elementwise("rope_and_kv_write", layers, tokens * ((width + kv_width) * 2 + kv_width * 3))
+        yield from self.attend()
+        yield self.gemm("o_proj", "attention", layers, tokens, self.hidden, width)
 
     def latent(self, attention: MultiHeadLatentAttention) -> Iterator[Op]:
-        """MLA: prefill expands the latent to full heads; decode works on the latent itself (absorbed weights)."""
-        spec, shape, layers = self.spec, self.shape, self.spec.num_layers
-        heads = attention.num_heads // self.layout.tp
-        rank, rope, nope, value = (
-            attention.kv_lora_rank, attention.qk_rope_head_dim, attention.qk_nope_head_dim, attention.v_head_dim,
-        )  # fmt: skip
-        q_rank = attention.q_lora_rank or 0
-        down = q_rank + rank + rope
-        yield self.gemm("qkv_down_proj", "attention", layers, shape.tokens, down, self.hidden)
-        yield self.gemm(
-            "q_up_proj", "attention", layers, shape.tokens, heads * (nope + rope), q_rank or self.hidden
-        )
-        yield self.elementwise(
-            "rope_and_kv_write", layers, shape.tokens * (heads * rope * 2 + (rank + rope) * 3)
-        )
-        yield self.gemm("kv_up_proj", "attention", layers, shape.prefill_keys, heads * (nope + value), rank)
-        cache = self.precision.kv_cache
-        pairs, keys, queries = shape.prefill_pairs, shape.prefill_keys, shape.prefill_tokens
-        moved = (queries * heads * (nope + rope + value) + keys * heads * (nope + rope + value)) * _ACTIVATION
-        yield Op("attention_prefill", "mla_prefill", cache, layers, 2 * pairs * heads * (nope + rope + value), moved,
-                 shape=_say(queries, "queries"))  # fmt: skip
-        seqs, context = shape.decode_seqs, shape.decode_context
-        yield self.gemm("absorb_q", "attention", layers, seqs, heads * rank, nope)
-        moved = context * (rank + rope) * self.kv_bytes + seqs * heads * (2 * rank + rope) * _ACTIVATION
-        yield Op("attention_decode", "mla_decode", cache, layers, 2 * context * heads * (2 * rank + rope), moved,
-                 shape=_say(seqs, "seqs"))  # fmt: skip
-        yield self.gemm("absorb_v", "attention", layers, seqs, heads * value, rank)
-        yield self.gemm("o_proj", "attention", layers, shape.tokens, spec.hidden_size, heads * value)
+        layers, tokens = self.spec.num_layers, self.shape.tokens
+        heads, rank, rope = attention.num_heads // self.layout.tp, attention.kv_lora_rank, attention.qk_rope_head_dim
+        nope, value, q_rank = attention.qk_nope_head_dim, attention.v_head_dim, attention.q_lora_rank or 0
+        yield self.gemm("qkv_down_proj", "attention", layers, tokens, q_rank + rank + rope, self.hidden)
+        yield self.gemm("q_up_proj", "attention", layers, tokens, heads * (nope + rope), q_rank or self.hidden)
+        yield self.elementwise("rope_and_kv_write", layers, tokens * (heads * rope * 2 + (rank + rope) * 3))
+        yield self.gemm("kv_up_proj", "attention", layers, self.shape.prefill_keys, heads * (nope + value), rank, "keys")
+        seqs = self.shape.decode_seqs
+        yield self.gemm("absorb_q", "attention", layers, seqs, heads * rank, nope, "decode")
+        yield from self.attend()
+        yield self.gemm("absorb_v", "attention", layers, seqs, heads * value, rank, "decode")
+        yield self.gemm("o_proj", "attention", layers, tokens, self.hidden, heads * value)
+
+    def attend(self) -> Iterator[Op]:
+        shape = self.shape
+        prefill, decode = attention_kernels(self.spec, self.layout, self.precision)
+        sequences = np.maximum(shape.rows - shape.decode_seqs, 1)
+        for kernel in prefill:
+            work = kernel.work(shape.prefill_tokens, shape.prefill_pairs, shape.prefill_keys, sequences)
+            yield Op(kernel.name, kernel.family, kernel.dtype, kernel.layers, "prefill", *work,
+                     shape=_say(shape.prefill_tokens, "queries"))  # fmt: skip
+        for decoding in decode:
+            work = decoding.work(shape.decode_seqs, shape.decode_context)
+            yield Op(decoding.name, decoding.family, decoding.dtype, decoding.layers, "decode", *work,
+                     shape=_say(shape.decode_seqs, "seqs"))  # fmt: skip
 
     # ---- feed-forward ----------------------------------------------------------------------------------------
 
-    def mlp(self, name: str, kind: str, layers: int, width: int, gated: bool) -> Iterator[Op]:
+    def mlp(self, name: str, kind: TensorKind, layers: int, width: int, gated: bool) -> Iterator[Op]:
         """Two matrix products around an activation, sharded over TP; with attention DP each rank does its own tokens."""
         tokens, width = self.shape.tokens, -(-width // self.layout.tp)
         ups = 2 if gated else 1
@@ -184,9 +170,7 @@ class _Builder:
         assert moe is not None
         tokens, hidden, ranks = shape.tokens, self.hidden, self.stage_ranks
         yield self.gemm("router", "router", layers, tokens, moe.num_experts, hidden)
-        yield self.elementwise(
-            "top_k_and_permute", layers, tokens * (moe.num_experts * 2 + hidden * 2 * moe.top_k)
-        )
+        yield self.elementwise("top_k", layers, tokens * moe.num_experts * 2)
         if layout.attention_dp > 1:
             yield from self.exchange("dispatch", layers, bytes_per_element(self.precision.activations))
         mean = shape.replica_tokens * moe.top_k / layout.ep
@@ -201,12 +185,14 @@ class _Builder:
         touched = np.minimum(touched, busiest)
         matrices = 3 if moe.gated else 2
         weight = bytes_per_element(self.precision.format_of("expert"))
-        moved = (
-            touched * matrices * hidden * width * weight
-            + busiest * (2 * hidden + matrices * width) * _ACTIVATION
-        )
-        yield Op("experts", "moe", self.precision.compute_of("expert"), layers,
-                 2 * busiest * matrices * hidden * width, moved, shape=_say(busiest, f"x {matrices} x {hidden} x {width}"))  # fmt: skip
+        # Permuting the tokens to their experts and back is part of the operator.
+        own_tokens = shape.replica_tokens / layout.attention_dp
+        elements = busiest * (4 * hidden + 2 * matrices * width) + 2 * own_tokens * hidden
+        moved = touched * matrices * hidden * width * weight + elements * _ACTIVATION
+        tiles = busiest / 128 * ((matrices - 1) * width + hidden) / 128
+        yield Op("experts", "moe", self.dtype("expert"), layers, "replica_tokens",
+                 2 * busiest * matrices * hidden * width, moved, np.full_like(busiest, max(hidden, width)), tiles,
+                 shape=_say(busiest, f"x {matrices} x {hidden} x {width}"))  # fmt: skip
         if layout.attention_dp > 1:
             yield from self.exchange("combine", layers, _ACTIVATION)
         if moe.num_shared_experts:
@@ -222,39 +208,49 @@ class _Builder:
         if layout.ep == 1:
             family: Family = "all_gather" if name == "dispatch" else "reduce_scatter"
             message = shape.replica_tokens * self.hidden * element
-            yield self.collective(f"expert_{name}", family, layers, message, ranks, 1)
-            return
-        # A token is sent once to each rank that holds one of its experts; TP ranks share the sending.
-        copies = layout.ep * -np.expm1(moe.top_k * np.log1p(-1 / layout.ep)) if layout.ep > 1 else 1.0
-        message = shape.tokens * copies * (ranks / layout.ep) * self.hidden * element / layout.tp
-        yield self.collective(f"expert_{name}", "all_to_all", layers, message, ranks, 1)
+        else:
+            # A token is sent once to each group that holds one of its experts; TP ranks share the sending.
+            copies = layout.ep * -np.expm1(moe.top_k * np.log1p(-1 / layout.ep))
+            own_tokens = np.ceil(shape.replica_tokens / layout.attention_dp)
+            message = own_tokens * copies * layout.expert_tp * self.hidden * element / layout.tp
+            family = "all_to_all"
+        yield self.collective(f"expert_{name}", family, layers, message, ranks, 1, "replica_tokens")
 
     # ---- kinds of operators ----------------------------------------------------------------------------------
 
-    def gemm(self, name: str, kind: str, count: int, m: Numbers, n: int, k: int) -> Op:
-        quantised = self.precision.format_of(kind)  # type: ignore[arg-type]  # callers pass tensor kinds
+    def gemm(
+        self, name: str, kind: TensorKind, count: int, m: Numbers, n: int, k: int, varies: Varies = "tokens"
+    ) -> Op:
+        quantised = self.precision.format_of(kind)
         weight = bytes_per_element(quantised)
         same = quantised == self.precision.weights
         operand = bytes_per_element(self.precision.activations) if same else _ACTIVATION
-        dtype = compute_dtype(quantised, self.precision.activations if same else None)
         moved = np.where(m > 0, m * k * operand + n * k * weight + m * n * _ACTIVATION, 0.0)
-        if quantised == "fp8_block":
-            dtype = "fp8_block"  # type: ignore[assignment]  # a family of kernels of its own in profiles
-        return Op(name, "gemm", dtype, count, 2 * m * n * k, moved, shape=_say(m, f"x {k} x {n}"))
+        tiles = np.ceil(m / 128) * np.ceil(n / 128)
+        return Op(name, "gemm", self.dtype(kind), count, varies, 2 * m * n * k, moved, np.full_like(m, k), tiles,
+                  shape=_say(m, f"x {k} x {n}"))  # fmt: skip
 
-    def elementwise(self, name: str, count: int, elements: Numbers) -> Op:
-        return Op(name, "elementwise", "bf16", count, bytes=elements * _ACTIVATION)
+    def dtype(self, kind: TensorKind) -> str:
+        """Return the kind of kernel that multiplies the matrices of a tensor kind, as profiles name them."""
+        weights = self.precision.format_of(kind)
+        if weights != self.precision.weights:
+            return compute_dtype(weights)
+        if compute_dtype(weights, self.precision.activations) == "bf16" and weights not in ("bf16", "fp16"):
+            return {"mxfp4": "w4a16_mxfp4", "nvfp4": "w4a16", "int4": "w4a16", "int4_group32": "w4a16"}.get(weights, "w8a16")
+        return "fp8_block" if weights == "fp8_block" else str(compute_dtype(weights, self.precision.activations))
+
+    def elementwise(self, name: str, count: int, elements: Numbers, varies: Varies = "tokens") -> Op:
+        return Op(name, "elementwise", "bf16", count, varies, bytes=elements * _ACTIVATION)
 
     def all_reduce(self, name: str, count: int, tokens: Numbers) -> Op:
-        return self.collective(
-            name, "all_reduce", count, tokens * self.hidden * _ACTIVATION, self.layout.tp, 1
-        )
+        return self.collective(name, "all_reduce", count, tokens * self.hidden * _ACTIVATION, self.layout.tp, 1)
 
     def collective(
-        self, name: str, family: Family, count: int, message: Numbers, ranks: int, stride: int
-    ) -> Op:
+        self, name: str, family: Family, count: int, message: Numbers, ranks: int, stride: int,
+        varies: Varies = "tokens",
+    ) -> Op:  # fmt: skip
         message = message if ranks > 1 else np.zeros_like(message)
-        return Op(name, family, "bf16", count, message_bytes=message, ranks=ranks, stride=stride,
+        return Op(name, family, "bf16", count, varies, message_bytes=message, ranks=ranks, stride=stride,
                   shape=f"{ranks} ranks")  # fmt: skip
 
 

@@ -246,16 +246,20 @@ class Replica:
             if self.running.get(request) == finish:
                 time = now if at == self.counter else start + self._partial(batch, context, at - first)
                 self.records.first_answer_s[request] = time
+        ended = [
+            request
+            for request, _chunk in self._chunks
+            if request in self.computed and self.computed[request] == self.prefill_length(request)
+        ]
         self.runs.append(
-            (self.index, start, now, steps, batch, context, *shape, kv.used, self._queued)
+            (self.index, start, now, steps, batch, context, *shape, len(ended), kv.used, self._queued)
         )
         while self._finishes and self._finishes[0][0] <= self.counter:
             at, request = heappop(self._finishes)
             if self.running.get(request) == at:
                 self._finish_decoding(request)
-        for request, _chunk in self._chunks:
-            if request in self.computed and self.computed[request] == self.prefill_length(request):
-                self._end_prefill(request)
+        for request in ended:
+            self._end_prefill(request)
         self._chunks = []
 
     def _partial(self, batch: int, context: int, steps: int) -> float:

@@ -18,7 +18,7 @@ class Bodies(Protocol):
     """A supply of lengths."""
 
     def draw(self, num: int) -> IntArray:
-        """Return the next `num` requests as rows (4, num): input, thinking and answer tokens, trace row or -1."""
+        """Return the next `num` requests (4, num): input, thinking, answer tokens; trace row or -1."""
 
 
 def bodies_of(lengths: RequestLengths, rng: np.random.Generator, trace: Trace | None) -> Bodies:
@@ -52,7 +52,8 @@ class _Recorded:
     """Rows of a trace."""
 
     def __init__(self, lengths: TraceLengths, rng: np.random.Generator, trace: Trace) -> None:
-        self._lengths, self._rng, self._trace = lengths, rng, trace
+        self._lengths, self._trace = lengths, trace
+        self._row_rng, self._share_rng = rng.spawn(2)
         self._num_drawn = 0
 
     def draw(self, num: int) -> IntArray:
@@ -60,12 +61,10 @@ class _Recorded:
         rows = np.arange(self._num_drawn, self._num_drawn + num) % len(trace)
         self._num_drawn += num
         if self._lengths.order == "random":
-            # Bounded integers by multiplication take one draw each, so that blocks of any size agree.
-            rows = np.floor(self._rng.random(num) * len(trace)).astype(np.int64)
+            rows = np.floor(self._row_rng.random(num) * len(trace)).astype(np.int64)
         inputs, outputs = trace.input_tokens[rows], trace.output_tokens[rows]
         thinking = trace.thinking_tokens[rows]
         if self._lengths.thinking_share is not None:
-            _, thinking, _ = split_output(
-                inputs, outputs, self._lengths.thinking_share.sample(self._rng, num)
-            )
+            shares = self._lengths.thinking_share.sample(self._share_rng, num)
+            _, thinking, _ = split_output(inputs, outputs, shares)
         return np.stack([inputs, thinking, outputs - thinking, rows])

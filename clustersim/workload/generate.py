@@ -22,8 +22,9 @@ from clustersim.workload.workload import Workload
 class Requests:
     """n requests in order of arrival; every column is (n,).
 
-    `arrival_s` is seconds from the start of the simulation, NaN until a closed loop issues the request; `tenant`
-    is the index in `Workload.all_tenants`; `trace_row` the row of the trace that gave the lengths, -1 for none.
+    `arrival_s` is seconds from the start of the simulation, NaN until a closed loop issues the request;
+    `tenant` is the index in `Workload.all_tenants`; `trace_row` is the row of the trace with these
+    lengths, -1 for none.
     """
 
     arrival_s: FloatArray
@@ -105,8 +106,8 @@ def generate(
 ) -> Requests:
     """Return the requests that arrive in [0, horizon_s), the first `num_requests` of them at most.
 
-    Without a horizon, `num_requests` of them or the whole trace. A closed loop gives `num_requests` that are not
-    issued yet; one bound by the horizon alone draws from a `Sampler`. `trace` saves reading the file again.
+    Without a horizon, `num_requests` of them or the whole trace. A closed loop gives `num_requests` that are
+    not issued yet; one bound by the horizon alone draws from a `Sampler`. `trace` saves a read.
     """
     if trace is None:
         trace = load_trace(workload)

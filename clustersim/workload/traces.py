@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from clustersim.errors import InputError, Problem, unknown
 from clustersim.workload.arrays import FloatArray, IntArray
-from clustersim.workload.formats import Rows
+from clustersim.workload.formats import Rows, read_head
 from clustersim.workload.summary import Summary, summarise
 
 #: Format -> the module that reads it, in the order in which `auto` asks them.
 FORMATS = ("azure", "burstgpt", "plain", "mooncake", "vllm_bench", "vllm_custom", "sharegpt")
 _ALIASES = {"azure_2023": "azure", "azure_2024": "azure"}
-_HEAD_CHARS = 65536
 
 
 class _Format(Protocol):
@@ -29,7 +29,7 @@ class _Format(Protocol):
 
 @cache
 def _format(name: str) -> _Format:
-    module: _Format = import_module(f"clustersim.workload.formats.{name}")  # type: ignore[assignment]
+    module: _Format = import_module(f"clustersim.workload.formats.{name}")
     return module
 
 
@@ -69,7 +69,10 @@ def read_trace(path: str | Path, format: str = "auto", *, sort: bool = False, re
     Raises InputError, with file and line, for a file of no known format or with a row that cannot be used.
     """
     path = Path(path)
-    name = _detect(path) if format == "auto" else _ALIASES.get(format, format)
+    head = read_head(path).lstrip()
+    if not head:
+        raise InputError([Problem(str(path), "is empty")])
+    name = _detect(path, head) if format == "auto" else _ALIASES.get(format, format)
     if name not in FORMATS:
         raise InputError(unknown("trace format", format, FORMATS))
     rows = _format(name).read(path)
@@ -93,21 +96,16 @@ def read_trace(path: str | Path, format: str = "auto", *, sort: bool = False, re
         thinking_tokens=_counts(thinking, order),
         hash_ids=hash_ids,
         hash_offsets=offsets,
-        session_ids=rows.session_ids if rows.session_ids is None or order is None else
-        rows.session_ids[order], num_dropped=rows.num_dropped,
+        session_ids=rows.session_ids
+        if rows.session_ids is None or order is None
+        else rows.session_ids[order],
+        num_dropped=rows.num_dropped,
         notes=rows.notes,
     )
 
 
-def _detect(path: Path) -> str:
+def _detect(path: Path, head: str) -> str:
     """Return the one format whose signature the beginning of the file bears."""
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            head = file.read(_HEAD_CHARS).lstrip()
-    except OSError as error:
-        raise InputError([Problem(str(path), f"cannot be read: {error.strerror}")]) from None
-    if not head:
-        raise InputError([Problem(str(path), "is empty")])
     found = [name for name in FORMATS if _format(name).matches(head)]
     if len(found) == 1:
         return found[0]
@@ -125,29 +123,23 @@ def _check(rows: Rows) -> None:
     for name, (column, least) in columns.items():
         with np.errstate(invalid="ignore"):
             sound = np.isfinite(column) & (column >= least) & (column == np.floor(column)) & (column < 2**53)
-        _refuse(rows, ~sound, lambda i, name=name, column=column, least=least: (  # type: ignore[misc]
-            f"{column[i]:g} {name}; a whole number of {least} or more is needed"
-        ))  # fmt: skip
+        texts = [f"{value:g} {name}" for value in column[~sound][:1]]
+        _refuse(rows, ~sound, f"{''.join(texts)}; a whole number of {least} or more is needed")
     if rows.arrival_s is not None:
-        times = rows.arrival_s
-        _refuse(rows, ~np.isfinite(times), lambda i: f"the time is {times[i]}")
+        _refuse(rows, ~np.isfinite(rows.arrival_s), "the time is not a finite number")
     if rows.thinking_tokens is not None:
-        _refuse(
-            rows,
-            rows.thinking_tokens >= rows.output_tokens,
-            lambda _: "all output tokens are thinking; the answer needs one at least",
-        )
+        what = "all output tokens are thinking; the answer needs one at least"
+        _refuse(rows, rows.thinking_tokens >= rows.output_tokens, what)
 
 
-def _refuse(rows: Rows, bad: np.ndarray, what: object) -> None:
+def _refuse(rows: Rows, bad: npt.NDArray[np.bool_], what: str) -> None:
     if num := int(bad.sum()):
-        first = int(bad.argmax())
         more = f" (and {num - 1:,} more such rows)" if num > 1 else ""
-        raise InputError([Problem(rows.place(first), what(first) + more)])  # type: ignore[operator]
+        raise InputError([Problem(rows.place(int(bad.argmax())), what + more)])
 
 
 def _order(rows: Rows, sort: bool) -> IntArray | None:
-    """Return the order (n,) that sorts rows by time, None where they are; raises InputError if not to sort."""
+    """Return the order (n,) that sorts rows by time, None where they are; InputError unless `sort`."""
     if rows.arrival_s is None:
         return None
     back = np.flatnonzero(np.diff(rows.arrival_s) < 0)
@@ -155,8 +147,9 @@ def _order(rows: Rows, sort: bool) -> IntArray | None:
         return None
     if not sort:
         before, after = rows.arrival_s[back[0] : back[0] + 2]
-        what = f"the time goes back, from {before:.12g} s to {after:.12g} s; set `sort: true` to order rows
-        by time" raise InputError([Problem(rows.place(int(back[0]) + 1), what)])
+        what = f"the time goes back, from {before:.12g} s to {after:.12g} s"
+        mend = "set `sort: true` to order rows by time"
+        raise InputError([Problem(rows.place(int(back[0]) + 1), f"{what}; {mend}")])
     return np.argsort(rows.arrival_s, kind="stable").astype(np.int64)
 
 

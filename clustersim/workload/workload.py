@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
@@ -87,61 +88,60 @@ class Workload(Value):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        problem = self._unnamed() or self._arrivals_problem() or self._lengths_problem()
-        if problem:
+        for problem in self._problems():
             raise ValueError(problem)
         return self
 
-    def _unnamed(self) -> str:
+    def _problems(self) -> Iterator[str]:
+        """Yield what is wrong, each check resting on those before it."""
         names = [tenant.name for tenant in self.tenants]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        return f'two tenants are called "{twice[0]}"' if twice else ""
-
-    def _arrivals_problem(self) -> str:
-        own = [tenant for tenant in self.tenants if tenant.arrivals is not None]
-        shared = self.arrivals is not None or self.trace is not None
-        for tenant in own:
-            if tenant.weight is not None:
-                return f'tenant "{tenant.name}" has both `weight` and `arrivals`; give it one of them'
-            if isinstance(tenant.arrivals, ClosedLoop | TraceArrivals):
-                kind = tenant.arrivals.kind
-                return (
-                    f'tenant "{tenant.name}": {kind} drives a whole workload; make it a workload of its own'
-                )
-        if own and self.arrivals is not None:
-            return f'the workload has `arrivals` and so has tenant "{own[0].name}"; give them in one place'
-        if not own and not shared:
-            return "a workload needs `arrivals`, a `trace`, or tenants that have `arrivals`"
+        yield from (f'two tenants are called "{name}"' for name in sorted(names) if names.count(name) > 1)
         for tenant in self.tenants:
-            if tenant.arrivals is None and own:
-                return f'tenant "{tenant.name}" needs `arrivals`, as tenant "{own[0].name}" has'
-            if tenant.arrivals is None and tenant.weight is None:
-                return f'tenant "{tenant.name}" needs a `weight` or `arrivals`'
-        if self.trace is None and isinstance(self.arrivals, TraceArrivals):
-            return "`arrivals: trace` needs a `trace` with a path"
-        scaled = self.rate_scale != 1 and isinstance(self.shared_arrivals, ClosedLoop | AllAtOnce)
-        return (
-            f"{self.shared_arrivals.kind} has no rate for `rate_scale`"
-            if scaled and self.shared_arrivals
-            else ""
-        )
+            yield from self._tenant_problems(tenant)
+        if not self.tenants and self.arrivals is None and self.trace is None:
+            yield "a workload needs `arrivals`, a `trace`, or tenants that have `arrivals`"
+        if not self.tenants and self.shared_lengths is None:
+            yield "a workload needs `lengths` or a `trace`"
+        if self.tenants and self.lengths is not None and all(tenant.lengths for tenant in self.tenants):
+            yield "every tenant has its own `lengths`, so the workload's would have no effect"
+        if self.rate_scale != 1 and isinstance(self.arrivals, ClosedLoop | AllAtOnce):
+            yield f"{self.arrivals.kind} has no rate for `rate_scale` to multiply"
+        yield from self._trace_problems()
 
-    def _lengths_problem(self) -> str:
-        parts = [self.lengths, *(tenant.lengths for tenant in self.tenants)]
-        if self.trace is None and any(isinstance(part, TraceLengths) for part in parts):
-            return "`lengths: trace` needs a `trace` with a path"
-        if any(isinstance(tenant.lengths, TraceLengths) for tenant in self.tenants):
-            return "`lengths: trace` goes on the workload; its rows are dealt to the tenants in turn"
-        lacking = [tenant.name for tenant in self.tenants if tenant.lengths is None]
-        if self.shared_lengths is None and not self.tenants:
-            return "a workload needs `lengths` or a `trace`"
-        if self.shared_lengths is None and lacking:
-            return f'tenant "{lacking[0]}" needs `lengths`, or the workload does'
-        if self.recorded_pairs and self.shared_lengths.order == "random":
-            return "`order: random` would part the trace's lengths from its arrivals; leave one of them out"
-        if self.shared_lengths is not None and self.tenants and not lacking and self.lengths is not None:
-            return "every tenant has its own `lengths`, so the workload's would have no effect"
-        return ""
+    def _trace_problems(self) -> Iterator[str]:
+        replayed = isinstance(self.shared_arrivals, TraceArrivals)
+        if self.trace is None:
+            if replayed:
+                yield "`arrivals: trace` needs a `trace` with a path"
+            if isinstance(self.lengths, TraceLengths):
+                yield "`lengths: trace` needs a `trace` with a path"
+        elif not replayed and not isinstance(self.shared_lengths, TraceLengths):
+            yield "the `trace` has no effect: arrivals and lengths are both given otherwise"
+        elif replayed and isinstance(self.lengths, TraceLengths) and self.lengths.order == "random":
+            yield "`order: random` parts the trace's lengths from its arrivals; leave it out"
+
+    def _tenant_problems(self, tenant: Tenant) -> Iterator[str]:
+        own = [other.name for other in self.tenants if other.arrivals is not None]
+        who = f'tenant "{tenant.name}"'
+        if tenant.arrivals is not None:
+            if tenant.weight is not None:
+                yield f"{who} has both `weight` and `arrivals`; give it one of them"
+            if isinstance(tenant.arrivals, ClosedLoop | TraceArrivals):
+                yield f"{who}: {tenant.arrivals.kind} drives a whole workload; make it a workload of its own"
+            if self.arrivals is not None:
+                yield f"the workload has `arrivals` and so has {who}; give them in one place"
+            if isinstance(tenant.arrivals, AllAtOnce) and self.rate_scale != 1:
+                yield f"{who}: all_at_once has no rate for `rate_scale` to multiply"
+        elif own:
+            yield f'{who} needs `arrivals`, as tenant "{own[0]}" has'
+        elif self.arrivals is None and self.trace is None:
+            yield f"{who} needs `arrivals`, or the workload does"
+        elif tenant.weight is None:
+            yield f"{who} needs a `weight` or `arrivals`"
+        if isinstance(tenant.lengths, TraceLengths):
+            yield f"{who}: `lengths: trace` goes on the workload, whose tenants are dealt rows in turn"
+        if tenant.lengths is None and self.shared_lengths is None:
+            yield f"{who} needs `lengths`, or the workload does"
 
     @property
     def shared_arrivals(self) -> Arrivals | None:
@@ -154,13 +154,6 @@ class Workload(Value):
     def shared_lengths(self) -> RequestLengths | None:
         """Return the lengths of tenants that have none of their own."""
         return TraceLengths() if self.lengths is None and self.trace is not None else self.lengths
-
-    @property
-    def recorded_pairs(self) -> bool:
-        """Say whether each request takes time and lengths from the same row of the trace."""
-        return isinstance(self.shared_arrivals, TraceArrivals) and isinstance(
-            self.shared_lengths, TraceLengths
-        )
 
     @property
     def closed_loop(self) -> ClosedLoop | None:

@@ -37,3 +37,12 @@ def read_text(path: Path) -> str:
         raise InputError([Problem(str(path), f"cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError:
         raise InputError([Problem(str(path), "is not UTF-8 text")]) from None
+
+
+def read_head(path: Path) -> str:
+    """Return the first 65,536 characters of a file; raises InputError where it cannot be read."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            return file.read(65536)
+    except OSError as error:
+        raise InputError([Problem(str(path), f"cannot be read: {error.strerror}")]) from None

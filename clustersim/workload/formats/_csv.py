@@ -12,8 +12,7 @@ from clustersim.errors import InputError, Problem
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Columns that are numbers; all others asked for are kept as text.
-_SEEN = 60
+_SEEN = 60  # characters of a cell that errors show
 
 
 def header(head: str) -> list[str]:
@@ -24,21 +23,24 @@ def header(head: str) -> list[str]:
 
 def read_columns(path: Path, numbers: list[str], texts: list[str]) -> pd.DataFrame:
     """Return the columns named, `numbers` as float64 without NaN; raises InputError with file:line."""
-    import pandas as pd
+    import pyarrow as pa
+    from pyarrow import csv as arrow
 
-    kinds = {**dict.fromkeys(numbers, "float64"), **dict.fromkeys(texts, "str")}
+    kinds = {**dict.fromkeys(numbers, pa.float64()), **dict.fromkeys(texts, pa.string())}
     try:
-        frame = pd.read_csv(
-            path, usecols=list(kinds), dtype=kinds, encoding="utf-8-sig", skipinitialspace=True,
-            keep_default_na=False, na_values={name: [""] for name in numbers},
-        )  # fmt: skip
-    except OSError as error:
-        raise InputError([Problem(str(path), f"cannot be read: {error.strerror}")]) from None
-    except ValueError as error:  # pandas' ParserError and UnicodeDecodeError too
+        table = arrow.read_csv(
+            path,
+            parse_options=arrow.ParseOptions(newlines_in_values=False),
+            convert_options=arrow.ConvertOptions(
+                include_columns=list(kinds), column_types=kinds, null_values=[""], strings_can_be_null=False
+            ),
+        )
+    except (pa.ArrowException, KeyError) as error:
         refuse_malformed(path, dict.fromkeys(numbers, float))
         raise InputError([Problem(str(path), f"is not a CSV with {', '.join(kinds)}: {error}")]) from None
-    if frame[numbers].isna().any(axis=None):
+    if any(table[name].null_count for name in numbers):
         refuse_malformed(path, dict.fromkeys(numbers, float))
+    frame: pd.DataFrame = table.to_pandas()
     return frame
 
 
@@ -46,12 +48,14 @@ def refuse_malformed(path: Path, parsers: dict[str, Callable[[str], object]]) ->
     """Raise InputError for the first row that has too few or many cells, or one that its parser refuses."""
     rows = _rows(path)
     _, names = next(rows)
+    if absent := [name for name in parsers if name not in names]:
+        raise InputError([Problem(f"{path}:1", f"has no column {', '.join(absent)}")])
     for line, row in rows:
         if len(row) != len(names):
             what = f"{len(row)} cells where the header has {len(names)}"
             raise InputError([Problem(f"{path}:{line}", what)])
         for name, parse in parsers.items():
-            cell = row[names.index(name)] if name in names else ""
+            cell = row[names.index(name)]
             try:
                 parse(cell)
             except ValueError:

@@ -18,7 +18,7 @@ def matches(head: str) -> bool:
 
 
 def read(path: Path) -> Rows:
-    """Read TIMESTAMP (date and time, to 100 ns, with or without a timezone), ContextTokens, GeneratedTokens."""
+    """Read TIMESTAMP (to 100 ns, with or without a timezone), ContextTokens, GeneratedTokens."""
     import pandas as pd
 
     frame = read_columns(path, [_INPUT, _OUTPUT], [_TIME])

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clustersim.workload.formats import Rows
+from clustersim.workload.arrays import IntArray
+from clustersim.workload.formats import Rows, read_head
 from clustersim.workload.formats._csv import header, place_of, read_columns
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _TIME, _INPUT, _OUTPUT = "Timestamp", "Request tokens", "Response tokens"
+_SESSION = "Session ID"
 
 
 def matches(head: str) -> bool:
@@ -19,7 +25,8 @@ def matches(head: str) -> bool:
 
 def read(path: Path) -> Rows:
     """Read Timestamp (s), Request tokens, Response tokens; rows without a response are failures, dropped."""
-    frame = read_columns(path, [_TIME, _INPUT, _OUTPUT], [])
+    sessions = [_SESSION] if _SESSION in header(read_head(path)) else []
+    frame = read_columns(path, [_TIME, _INPUT, _OUTPUT], sessions)
     kept = np.flatnonzero(frame[_OUTPUT].to_numpy() != 0)
     num_failed = len(frame) - len(kept)
     frame = frame.iloc[kept]
@@ -28,5 +35,11 @@ def read(path: Path) -> Rows:
         arrival_s=frame[_TIME].to_numpy(),
         input_tokens=frame[_INPUT].to_numpy(),
         output_tokens=frame[_OUTPUT].to_numpy(),
+        session_ids=_codes(frame[_SESSION]) if sessions else None,
         num_dropped={"failed requests (no response tokens)": num_failed} if num_failed else {},
     )
+
+
+def _codes(names: pd.Series[str]) -> IntArray:
+    """Return a number (n,) for each session, in order of first appearance."""
+    return names.factorize()[0].astype(np.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clustersim.workload.formats import Rows, read_text
+from clustersim.workload.formats import Rows, read_head
 from clustersim.workload.formats._csv import header, place_of, read_columns
 
 _TIME, _INPUT, _OUTPUT, _THINKING = "arrival_s", "input_tokens", "output_tokens", "thinking_tokens"
@@ -17,7 +17,7 @@ def matches(head: str) -> bool:
 
 def read(path: Path) -> Rows:
     """Read the columns; output_tokens counts thinking and answer together."""
-    thinks = _THINKING in header(read_text(path)[:4096])
+    thinks = _THINKING in header(read_head(path))
     frame = read_columns(path, [_TIME, _INPUT, _OUTPUT] + [_THINKING] * thinks, [])
     return Rows(
         place=lambda index: place_of(path, index),

@@ -49,15 +49,15 @@ def read(path: Path) -> Rows:
     inputs, outputs, thinking = np.array(columns, dtype=np.float64).reshape(-1, 3).T
     dropped = {"conversations of fewer than two turns": len(conversations) - len(entries)}
     dropped["turns after the first answer"] = num_later
-    note = f"token counts assumed for {num_assumed} of {len(entries)} requests: characters /
-    {CHARS_PER_TOKEN}" return Rows(
+    counted = f"{num_assumed} of {len(entries)} requests: characters / {CHARS_PER_TOKEN}"
+    return Rows(
         place=lambda index: _entry(path, entries[index]),
         arrival_s=None,
         input_tokens=inputs,
         output_tokens=outputs,
         thinking_tokens=thinking if thinking.any() else None,
         num_dropped={what: num for what, num in dropped.items() if num},
-        notes=(note,) if num_assumed else (),
+        notes=(f"token counts assumed for {counted}",) if num_assumed else (),
     )
 
 

@@ -20,7 +20,7 @@ def matches(head: str) -> bool:
 
 
 def read(path: Path) -> Rows:
-    """Read input_lens, output_lens and, if given, start_times (s); failed requests (no output) are dropped."""
+    """Read input_lens, output_lens and, if given, start_times (s); requests without output are dropped."""
     result = document(path)
     if not isinstance(result, dict) or "input_lens" not in result or "output_lens" not in result:
         what = 'has no "input_lens" and "output_lens"; run the benchmark with --save-detailed'

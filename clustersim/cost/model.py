@@ -1,0 +1,124 @@
+"""The cost model: how long the operators of a step take on a device, what binds them, and who says so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clustersim.cost.collectives import Fabric
+from clustersim.cost.host import ServingEngine
+from clustersim.cost.profile import Fit, Profile
+from clustersim.hardware.accelerator import Accelerator
+from clustersim.hardware.figure import Evidence
+from clustersim.models.layout import Parallelism
+from clustersim.models.ops import COLLECTIVES, Op, step_ops
+from clustersim.models.precision import Precision
+from clustersim.models.spec import ModelSpec
+from clustersim.models.step import Numbers, StepShape, rank_shape
+
+#: Where a token's time goes. `launch` is what an operator costs however small it is; `host` the serving engine.
+Part = Literal["compute", "memory", "network", "launch", "host"]
+PARTS: Sequence[Part] = ("compute", "memory", "network", "launch", "host")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The time of one call of an operator (arrays where the shape has arrays), and how it is known.
+
+    seconds = work_s + launch_s: what the mathematics takes, and what the call costs however small it is.
+    rel_error is the median relative error of the fit on held-out shapes, where there is one.
+    """
+
+    seconds: Numbers
+    work_s: Numbers
+    launch_s: Numbers
+    work_part: Numbers
+    """Index into PARTS of what binds the work: compute, memory or network."""
+    evidence: Evidence
+    source: str
+    rel_error: float | None = None
+
+    @property
+    def bound_by(self) -> Part:
+        """Return what binds the operator, of a single shape."""
+        return "launch" if self.launch_s > self.work_s else PARTS[int(self.work_part)]
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """One replica's operators on one device. Pure arithmetic: same shape, same answer."""
+
+    spec: ModelSpec
+    parallelism: Parallelism
+    precision: Precision
+    device: Accelerator
+    profile: Profile
+    fabric: Fabric
+    engine: ServingEngine
+    imbalance: float = 1.0
+
+    def ops(self, shape: StepShape) -> list[Op]:
+        """Return the operators of a step on the busiest rank."""
+        return step_ops(self.spec, self.parallelism, self.precision, shape, self.imbalance)
+
+    def estimate(self, op: Op, graph: bool) -> Estimate:
+        """Return the time of one call of `op`; with `graph` it is replayed from a captured graph.
+
+        Outside a graph the host launches each kernel, so that none takes less than the launch latency.
+        """
+        if op.family in COLLECTIVES:
+            timing = self.fabric.time(op)
+            work = timing.seconds - timing.latency_s
+            network = np.full(np.shape(work), PARTS.index("network"))
+            return Estimate(timing.seconds, work, timing.latency_s, network, timing.evidence,
+                            f"{timing.algorithm}: {timing.source}", timing.rel_error)  # fmt: skip
+        fit, peak = self.fit(op.family, op.dtype)
+        bandwidth = self.device.memory_bandwidth_bytes_per_s.value
+        seconds = fit.seconds(op.flops, op.bytes, op.depth, op.tasks, peak_flops_per_s=peak, bandwidth_bytes_per_s=bandwidth)
+        compute = op.flops / (peak * fit.compute_frac)
+        memory = op.bytes / (bandwidth * fit.memory_frac)
+        work = np.minimum(np.maximum(compute, memory), seconds)
+        if not graph:
+            seconds = np.maximum(seconds, self.device.kernel_launch_s.value)
+        present = (op.flops + op.bytes) > 0
+        seconds = np.where(present, seconds, 0.0)
+        part = np.where(compute > memory, PARTS.index("compute"), PARTS.index("memory"))
+        error = fit.error.median_ape_frac if fit.error else None
+        return Estimate(seconds, work, seconds - work, part, fit.evidence, fit.source, error)
+
+    def fit(self, family: str, dtype: str) -> tuple[Fit, float]:
+        """Return the fitted constants of a family of operators, and the peak they are a share of, in FLOP/s.
+
+        A device that cannot multiply in the operator's type widens its operands to bf16.
+        """
+        fit = self.profile.fit(family, dtype)
+        if fit.peak not in self.device.precisions:
+            fit = self.profile.fit(family, "w8a16" if family in ("gemm", "moe") else "bf16")
+        return fit, self.device.peak_flops_per_s(fit.peak).value
+
+    @property
+    def peak_flops_per_s(self) -> float:
+        """Return the dense peak in which most of the model multiplies: what MFU is a share of."""
+        compute = self.precision.compute
+        return self.device.peak_flops_per_s(compute if compute in self.device.precisions else "bf16").value
+
+    def uses_graph(self, shape: StepShape) -> NDArray[np.bool_]:
+        """Return whether a step is pure decode and small enough for a captured graph."""
+        rank = rank_shape(shape, self.parallelism)
+        return (rank.prefill_tokens == 0) & (rank.decode_seqs <= self.engine.cuda_graph_max_batch)
+
+    def device_s(self, shape: StepShape, graph: bool) -> Numbers:
+        """Return the time that the device works on a step, all stages."""
+        total: Numbers = np.zeros(())
+        for op in self.ops(shape):
+            total = total + op.count * self.estimate(op, graph).seconds
+        return total
+
+    def step_s(self, shape: StepShape, graph: bool) -> Numbers:
+        """Return the whole time of a step, host included."""
+        sequences = rank_shape(shape, self.parallelism).rows
+        return self.engine.step_s(self.device_s(shape, graph), sequences)

@@ -1,0 +1,90 @@
+"""Is a deployment keeping up? Utilisation against what it could do at best, and whether its queue grows.
+
+Utilisation is offered load over capacity. Capacity is what all replicas would finish a second with their batches
+as full as slots and KV allow: a request then takes its own prefill, and its output tokens' share of full steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from clustersim.metrics import step_integral
+from clustersim.models.step import StepShape
+from clustersim.results.served import Served
+from clustersim.scenario.plan import DeploymentPlan
+
+Regime = Literal["STABLE", "NEAR_SATURATION", "OVERLOADED"]
+RULE = (
+    "OVERLOADED: the queue is never empty in the last quarter of the window and is, on average, over 1.2 times as "
+    "long as in the second quarter and over 1 % of the requests that arrived; for open arrivals only. "
+    "NEAR_SATURATION: utilisation over 0.85, or requests queue for slots or KV over 10 % of the window. "
+    "STABLE: neither."
+)
+
+
+@dataclass(frozen=True)
+class Load:
+    """How loaded a deployment was."""
+
+    regime: Regime
+    utilisation: float
+    capacity_per_s: float
+    """Requests a second that the deployment could finish at best."""
+    queue_grew: bool
+    queued_frac: float
+    """Share of the window in which requests waited for more than the step in progress."""
+
+
+def load_of(plan: DeploymentPlan, served: Served, is_open: bool) -> Load:
+    """Return the regime of a deployment by RULE; `is_open` says whether requests arrive whatever it does."""
+    capacity = capacity_per_s(plan, served)
+    rows = served.requests
+    start, end = served.window_s
+    arrived = (rows["arrival_s"] >= start) & (rows["arrival_s"] < end) & np.isfinite(rows["scheduled_s"])
+    rate = arrived.sum() / served.length_s
+    use = float(rate / capacity) if capacity > 0 else 0.0
+    edges = np.linspace(start, end, 41)
+    waits = np.where(np.isfinite(rows["scheduled_s"]), rows["scheduled_s"], rows["arrival_s"])
+    queue = step_integral(rows["arrival_s"], waits, 1.0, edges) / np.diff(edges)
+    second, last = queue[10:20], queue[30:]
+    grew = bool(
+        is_open and last.min() > 0.5 and last.mean() > 1.2 * second.mean() and last.mean() > 0.01 * arrived.sum()
+    )
+    runs = served.runs
+    blocked = (runs["num_waiting"] > 0) & (runs["prefill_tokens"] == 0)
+    busy = float(((runs["end_s"] - runs["start_s"]) * served.overlap * blocked).sum())
+    queued = busy / (served.length_s * plan.deployment.replicas)
+    regime: Regime = "STABLE"
+    if grew:
+        regime = "OVERLOADED"
+    elif use > 0.85 or queued > 0.1:
+        regime = "NEAR_SATURATION"
+    return Load(regime, use, capacity, grew, queued)
+
+
+def capacity_per_s(plan: DeploymentPlan, served: Served) -> float:
+    """Return the requests a second that the deployment could finish with requests like those it got."""
+    rows = served.requests
+    taken = np.isfinite(rows["scheduled_s"])
+    if not taken.any():
+        return 0.0
+    inputs = rows["input_tokens"][taken].astype(float)
+    outputs = (rows["thinking_tokens"] + rows["answer_tokens"])[taken].astype(float)
+    decodes = np.maximum(outputs - 1, 0)
+    # A sequence is in the batch once a step, so long outputs weigh more in the mean context of a batch.
+    steps = decodes.sum()
+    context = float((decodes * (inputs + outputs / 2)).sum() / steps) if steps else float(inputs.mean())
+    deployment, memory = plan.deployment, plan.memory
+    splits = deployment.parallelism.attention_dp * deployment.parallelism.pp
+    slots = deployment.scheduler.max_num_seqs * deployment.parallelism.attention_dp
+    batch = int(max(1, min(slots, memory.kv_tokens // max(1.0, context))))
+    most = deployment.scheduler.max_step_tokens or int(inputs.max())
+    chunk = int(min(most, max(1.0, inputs.mean())))
+    pairs = float((inputs * (inputs + 1) / 2).mean())
+    whole = StepShape(0, 0, splits * chunk, splits * pairs * chunk / max(1.0, inputs.mean()), splits * chunk, splits, chunk)
+    prefill_s = float(plan.cost.device_s(whole, False)) / splits * float(inputs.mean()) / chunk
+    decode_s = plan.step_time.decode(batch).at(batch * context) / batch * float(decodes.mean())
+    return deployment.replicas / (prefill_s + decode_s)

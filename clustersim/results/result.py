@@ -1,0 +1,271 @@
+"""The result of a run: metrics under vLLM's keys, requests and timeline as frames, and what they rest on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from clustersim.cost.account import Account, account
+from clustersim.metrics import latency_stats, time_average
+from clustersim.records import STATUS, Floats, RequestRecords
+from clustersim.results import timeline as timelines
+from clustersim.results.energy import Bill, bill
+from clustersim.results.regime import RULE, Load, load_of
+from clustersim.results.served import Served, good, serve
+from clustersim.results.unused import without_effect
+from clustersim.scenario.plan import DeploymentPlan, deployment_of
+from clustersim.scenario.schema import Scenario
+from clustersim.units import KWH_J, MEGA
+
+#: Latencies whose tail has no bound while the queue grows.
+_UNBOUNDED = ("ttft", "ttfo", "e2el", "queue")
+#: Normal quantile of a two-sided 80 % interval.
+_Z80 = 1.2816
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run's result. `metrics` is what result.json holds; frames have one row a request and one a bin of time."""
+
+    scenario: Scenario
+    seed: int
+    metrics: dict[str, Any]
+    requests: pd.DataFrame
+    timeline: pd.DataFrame
+    plans: list[DeploymentPlan]
+    served: list[Served]
+    accounts: list[Account]
+
+    def __getitem__(self, key: str) -> Any:
+        """Return a metric of the whole run: result["p99_ttft_ms"]."""
+        return self.metrics[key]
+
+
+def summarise(
+    scenario: Scenario,
+    seed: int,
+    plans: list[DeploymentPlan],
+    records: RequestRecords,
+    runs: Mapping[str, Floats],
+    first_replica: list[int],
+    cpu_s: float,
+) -> Result:
+    """Return the result that follows from the records of a run."""
+    window = _window(scenario, records)
+    served = [serve(records, runs, plan, first_replica[plan.index], window) for plan in plans]
+    accounts = [account(plan.cost, view.runs) for plan, view in zip(plans, served, strict=True)]
+    bills = [bill(*each) for each in zip(plans, served, accounts, strict=True)]
+    loads = [load_of(plan, view, _is_open(scenario, plan)) for plan, view in zip(plans, served, strict=True)]
+    every = [
+        _deployment(scenario, *each) for each in zip(plans, served, accounts, bills, loads, strict=True)
+    ]
+    metrics: dict[str, Any] = {
+        "scenario": scenario.name,
+        "seed": seed,
+        "clustersim_version": version("clustersim"),
+        "window_s": list(window),
+        "warm_up_rule": scenario.warm_up.model_dump(mode="json"),
+        "regime_rule": RULE,
+        **(every[0] if len(every) == 1 else _together(every, served, scenario)),
+        "deployments": {plan.deployment.name: values for plan, values in zip(plans, every, strict=True)},
+        "settings_without_effect": without_effect(scenario, plans, served),
+        "idle_accelerators": _idle(scenario, plans),
+        "cpu_s": cpu_s,
+    }
+    end = float(np.nanmax(np.append(records.column("finish_s"), window[1])))
+    at = timelines.edges(end, scenario.outputs.timeline_bin_s)
+    bins = [
+        timelines.timeline(plan, view, spent, cost, at)
+        for plan, view, spent, cost in zip(plans, served, accounts, bills, strict=True)
+    ]
+    frame = pd.concat(bins, ignore_index=True)
+    return Result(scenario, seed, metrics, _requests(scenario, records), frame, plans, served, accounts)
+
+
+def _window(scenario: Scenario, records: RequestRecords) -> tuple[float, float]:
+    finish, arrival = records.column("finish_s"), records.column("arrival_s")
+    last = float(np.nanmax(finish)) if np.isfinite(finish).any() else 0.0
+    horizon = scenario.horizon_s or last
+    end = min(horizon, last) if last > 0 else horizon
+    start = scenario.warm_up.end_s(end, finish, finish - arrival)
+    return (min(start, end), end)
+
+
+def _is_open(scenario: Scenario, plan: DeploymentPlan) -> bool:
+    """Whether a deployment's requests arrive over time whatever it does."""
+    mine = [w for i, w in enumerate(scenario.workloads) if deployment_of(scenario, i) == plan.index]
+    return any(
+        w.closed_loop is None and getattr(w.shared_arrivals, "kind", "") != "all_at_once" for w in mine
+    )
+
+
+def _deployment(
+    scenario: Scenario, plan: DeploymentPlan, served: Served, spent: Account, cost: Bill, load: Load
+) -> dict[str, Any]:
+    """Return the metrics of one deployment."""
+    num = plan.num_accelerators
+    values = _counts(served, scenario) | _latencies(served, load.regime == "OVERLOADED")
+    user = 1 / np.maximum(served.in_window("tpot"), 1e-12)
+    runs, window = served.runs, served.window_s
+    per_replica = plan.deployment.replicas
+    values |= {
+        "regime": load.regime,
+        "utilisation": load.utilisation,
+        "capacity_requests_per_s": load.capacity_per_s,
+        "queue_grew": load.queue_grew,
+        "queued_frac": load.queued_frac,
+        "num_accelerators": num,
+        "accelerator": plan.cluster.node.accelerator.name,
+        "tokens_per_s_per_gpu": values["output_throughput"] / num,
+        "tokens_per_s_per_user": float(np.median(user)) if len(user) else None,
+        "mean_batch": time_average(runs["start_s"], runs["end_s"], runs["batch"], window) / per_replica,
+        "mean_kv_frac": time_average(runs["start_s"], runs["end_s"], runs["kv_blocks"], window)
+        / (plan.memory.num_blocks * per_replica),
+        "mean_queue": _mean_queue(served),
+        "mfu": _mean_use(served, spent.compute_use, spent, per_replica),
+        "mbu": _mean_use(served, spent.memory_use, spent, per_replica),
+        "kv_capacity_tokens": plan.memory.kv_tokens,
+        "longest_request_tokens": min(plan.max_model_len, plan.memory.tokens_per_rank),
+    }
+    values |= _money(served, cost)
+    values |= {
+        "time_by_part": _token_time(served, spent),
+        "time_by_operator": dict(sorted(spent.operators.items(), key=lambda item: -item[1])),
+        "time_by_evidence": spent.evidence,
+        "step_time_rel_error": spent.rel_error,
+    }
+    if values["p50_tpot_ms"] is not None:
+        spread = _Z80 * spent.rel_error
+        values["p50_tpot_ms_80"] = [values["p50_tpot_ms"] * (1 - spread), values["p50_tpot_ms"] * (1 + spread)]
+    return values
+
+
+def _counts(served: Served, scenario: Scenario) -> dict[str, Any]:
+    rows, measured, length = served.requests, served.measured, served.length_s
+    kept = good(served, scenario.workloads)
+    done = (rows["finish_s"] >= served.window_s[0]) & (rows["finish_s"] <= served.window_s[1])
+    output = rows["thinking_tokens"] + rows["answer_tokens"]
+    return {
+        "duration": length,
+        "completed": int(measured.sum()),
+        "failed": served.num_rejected,
+        "num_requests": len(rows["arrival_s"]),
+        "num_preemptions": int(rows["num_preemptions"].sum()),
+        "total_input": int(rows["input_tokens"][measured].sum()),
+        "total_output": int(output[measured].sum()),
+        "total_thinking": int(rows["thinking_tokens"][measured].sum()),
+        "request_throughput": float(done.sum() / length),
+        "request_goodput": None if kept is None else float((done & kept).sum() / length),
+        "goodput_frac": None if kept is None or not measured.any() else float(kept[measured].mean()),
+        "output_throughput": served.output_tokens / length,
+        "total_token_throughput": (served.output_tokens + served.input_tokens) / length,
+    }
+
+
+def _latencies(served: Served, overloaded: bool) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name in ("ttft", "ttfo", "tpot", "e2el", "queue"):
+        stats = latency_stats(name, served.in_window(name))
+        if overloaded and name in _UNBOUNDED:
+            stats = {key: (None if key.startswith(("p9", "mean", "std")) else value) for key, value in stats.items()}
+        values |= stats
+    values |= latency_stats("itl", *served.step_gaps)
+    values["unbounded"] = list(_UNBOUNDED) if overloaded else []
+    return values
+
+
+def _mean_queue(served: Served) -> float:
+    rows = served.requests
+    until = np.where(np.isfinite(rows["scheduled_s"]), rows["scheduled_s"], rows["arrival_s"])
+    return time_average(rows["arrival_s"], until, 1.0, served.window_s)
+
+
+def _mean_use(served: Served, use: Floats, spent: Account, replicas: int) -> float:
+    """Return the mean over the window, idle time included, of a use that is sampled over busy time."""
+    inside = served.overlap[spent.run] > 0
+    busy = time_average(served.runs["start_s"], served.runs["end_s"], 1.0, served.window_s) / replicas
+    return float(use[inside].mean() * busy) if inside.any() else 0.0
+
+
+def _money(served: Served, cost: Bill) -> dict[str, Any]:
+    tokens = served.output_tokens
+
+    def per_mtok(amount: float | None) -> float | None:
+        return None if amount is None or tokens == 0 else amount / tokens * MEGA
+
+    return {
+        "energy_kwh": cost.facility_j / KWH_J,
+        "it_energy_kwh": cost.it_j / KWH_J,
+        "mean_power_w": cost.facility_j / served.length_s,
+        "joules_per_output_token": None if tokens == 0 else cost.facility_j / tokens,
+        "joules_per_output_mtok": per_mtok(cost.facility_j),
+        "usd": cost.usd,
+        "usd_per_output_mtok": per_mtok(cost.usd),
+        "usd_per_request": None if cost.usd is None or not served.measured.any()
+        else cost.usd / max(1.0, float(served.measured.sum())),
+        "gco2e": cost.gco2e,
+        "gco2e_per_output_mtok": per_mtok(cost.gco2e),
+        "water_l": cost.water_l,
+        "price": None if cost.price is None
+        else {"usd_per_gpu_hour": cost.price.usd_per_s * 3600, "evidence": cost.price.evidence, "source": cost.price.source},
+    }  # fmt: skip
+
+
+def _token_time(served: Served, spent: Account) -> dict[str, float]:
+    """Return where the requests' time goes: steps by part, weighted by the requests in them, and the queue."""
+    if not len(spent.run):
+        return {}
+    inside = (served.runs["batch"] + served.runs["num_prefills"])[spent.run]
+    busy = served.runs["end_s"] - served.runs["start_s"]
+    in_steps = float((busy * (served.runs["batch"] + served.runs["num_prefills"])).sum())
+    waits = served.latencies["queue"]
+    queued = float(waits[np.isfinite(waits)].sum())
+    whole = in_steps + queued
+    shares = {part: float(np.average(share, weights=inside)) for part, share in spent.parts.items()}
+    return {part: share * in_steps / whole for part, share in shares.items()} | {"queue": queued / whole}
+
+
+def _together(every: list[dict[str, Any]], served: list[Served], scenario: Scenario) -> dict[str, Any]:
+    """Return the metrics of all deployments as one: latencies of all requests, sums of what adds up."""
+    names = served[0].requests
+    rows = {name: np.concatenate([view.requests[name] for view in served]) for name in names}
+    runs = {name: np.concatenate([view.runs[name] for view in served]) for name in served[0].runs}
+    whole = Served(rows, runs, served[0].window_s)
+    order = ("STABLE", "NEAR_SATURATION", "OVERLOADED")
+    regime = max((values["regime"] for values in every), key=order.index)
+    values = _counts(whole, scenario) | _latencies(whole, regime == "OVERLOADED") | {"regime": regime}
+    for key in ("energy_kwh", "it_energy_kwh", "mean_power_w", "usd", "gco2e", "num_accelerators"):
+        parts = [each[key] for each in every]
+        values[key] = None if None in parts else sum(parts)
+    tokens = whole.output_tokens
+    values["tokens_per_s_per_gpu"] = values["output_throughput"] / values["num_accelerators"]
+    for key, total in (("usd", "usd"), ("gco2e", "gco2e")):
+        amount = values[total]
+        values[f"{key}_per_output_mtok"] = None if amount is None or not tokens else amount / tokens * MEGA
+    values["joules_per_output_token"] = values["energy_kwh"] * KWH_J / tokens if tokens else None
+    return values
+
+
+def _idle(scenario: Scenario, plans: list[DeploymentPlan]) -> int:
+    total = sum(cluster.num_accelerators for fleet in scenario.fleet for cluster in fleet.clusters)
+    return total - sum(plan.num_accelerators for plan in plans)
+
+
+def _requests(scenario: Scenario, records: RequestRecords) -> pd.DataFrame:
+    """Return one row a request that was issued, in order of arrival."""
+    frame = pd.DataFrame({name: records.column(name) for name in (*records.FLOATS, *records.INTS)})
+    frame = frame[np.isfinite(frame["arrival_s"])].sort_values("arrival_s", kind="stable", ignore_index=True)
+    names = [deployment.name for deployment in scenario.deployments]
+    workloads = [workload.name for workload in scenario.workloads]
+    tenants = [[tenant.name for tenant in workload.all_tenants] for workload in scenario.workloads]
+    tenant = [tenants[w][t] for w, t in zip(frame["workload"], frame["tenant"], strict=True)]
+    frame["tenant"] = pd.Categorical(tenant)
+    frame["deployment"] = pd.Categorical.from_codes(frame["deployment"].to_numpy(), names)
+    frame["workload"] = pd.Categorical.from_codes(frame["workload"].to_numpy(), workloads)
+    frame["status"] = pd.Categorical.from_codes(frame["status"].to_numpy(), list(STATUS))
+    return frame

@@ -1,0 +1,196 @@
+"""From a scenario to what each deployment rests on: its place in the fleet, memory, cost model and step times.
+
+Everything that can be wrong with a scenario beyond its form is found here, before anything runs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from clustersim.cost.collectives import Fabric
+from clustersim.cost.memory import Memory
+from clustersim.cost.model import CostModel
+from clustersim.cost.profile import Profile, generic, load_profile
+from clustersim.cost.step_time import StepTime
+from clustersim.errors import InputError, Problem, unknown
+from clustersim.hardware.site import Site
+from clustersim.models.layout import Parallelism, check_layout
+from clustersim.scenario.schema import Cluster, Deployment, Scenario
+from clustersim.units import GIGA
+from clustersim.yaml_file import Document, Key
+
+
+@dataclass(frozen=True)
+class DeploymentPlan:
+    """One deployment on its cluster."""
+
+    index: int
+    deployment: Deployment
+    cluster: Cluster
+    site: Site
+
+    @property
+    def num_accelerators(self) -> int:
+        """Accelerators of all replicas."""
+        return self.deployment.replicas * self.deployment.parallelism.num_accelerators
+
+    @cached_property
+    def profile(self) -> Profile:
+        """The measured or fitted profile of the accelerator, or the generic one."""
+        device = self.cluster.node.accelerator.name.rstrip("*")
+        return load_profile(device, self.deployment.profile) or generic()
+
+    @cached_property
+    def fabric(self) -> Fabric:
+        """What joins the ranks of a replica."""
+        node = self.cluster.node
+        return Fabric(
+            node.scale_up, node.count, self.cluster.network.path(node, self.cluster.count), self.profile
+        )
+
+    @cached_property
+    def cost(self) -> CostModel:
+        """The cost model of a replica."""
+        deployment = self.deployment
+        return CostModel(
+            deployment.model, deployment.parallelism, deployment.formats, self.cluster.node.accelerator,
+            self.profile, self.fabric, deployment.serving_engine, deployment.expert_imbalance,
+        )  # fmt: skip
+
+    @cached_property
+    def memory(self) -> Memory:
+        """What fills the memory of one accelerator."""
+        deployment = self.deployment
+        return Memory(
+            deployment.model, deployment.parallelism, deployment.formats, deployment.serving_engine,
+            self.cluster.node.accelerator.memory_bytes.value,
+            deployment.scheduler.max_step_tokens or self.max_model_len, deployment.scheduler.max_num_seqs,
+        )  # fmt: skip
+
+    @property
+    def max_model_len(self) -> int:
+        """Longest input plus output in tokens."""
+        return self.deployment.max_model_len or self.deployment.model.max_context
+
+    @cached_property
+    def step_time(self) -> StepTime:
+        """Step times, tabulated when asked for."""
+        return StepTime(self.cost, self.max_model_len)
+
+
+def plan(scenario: Scenario, document: Document | None = None) -> list[DeploymentPlan]:
+    """Return a plan for every deployment; raises InputError with every problem found, each with its place."""
+    found = list(_problems(scenario))
+    if found:
+        raise InputError([Problem(_where(key, document), what) for key, what in found])
+    return _plans(scenario)
+
+
+def _plans(scenario: Scenario) -> list[DeploymentPlan]:
+    clusters = {cluster.name: (cluster, fleet.site) for fleet in scenario.fleet for cluster in fleet.clusters}
+    return [
+        DeploymentPlan(index, deployment, *clusters[deployment.on])
+        for index, deployment in enumerate(scenario.deployments)
+    ]
+
+
+def deployment_of(scenario: Scenario, workload: int) -> int:
+    """Return the index of the deployment that serves workload number `workload`."""
+    names = [deployment.name for deployment in scenario.deployments]
+    to = scenario.workloads[workload].to
+    return 0 if to is None else names.index(to)
+
+
+def _where(key: Key, document: Document | None) -> str:
+    dotted = ".".join(map(str, key))
+    return f"{document.place(key)}: {dotted}" if document else dotted
+
+
+def _problems(scenario: Scenario) -> Iterator[tuple[Key, str]]:
+    clusters = [cluster for fleet in scenario.fleet for cluster in fleet.clusters]
+    for what, names in (
+        ("cluster", [c.name for c in clusters]),
+        ("deployment", [d.name for d in scenario.deployments]),
+        ("workload", [w.name for w in scenario.workloads]),
+    ):
+        for name, times in Counter(names).items():
+            if times > 1:
+                yield (f"{what}s" if what != "cluster" else "fleet",), f'{times} {what}s are called "{name}"'
+    by_name = {cluster.name: cluster for cluster in clusters}
+    ok = True
+    for index, deployment in enumerate(scenario.deployments):
+        if deployment.on not in by_name:
+            ok = False
+            yield ("deployments", index, "on"), unknown("cluster", deployment.on, by_name)
+    names = [deployment.name for deployment in scenario.deployments]
+    for index, workload in enumerate(scenario.workloads):
+        if workload.to is None and len(names) > 1:
+            yield ("workloads", index), f'"to" is missing: which deployment serves it? Choices: {", ".join(names)}'
+        elif workload.to is not None and workload.to not in names:
+            yield ("workloads", index, "to"), unknown("deployment", workload.to, names)
+        loop = workload.closed_loop
+        if loop and workload.num_requests is None and scenario.horizon_s is None:
+            yield ("workloads", index), "a closed loop never ends: give it num_requests, or the scenario a horizon"
+    if ok:
+        yield from _room(scenario, by_name)
+        for each in _plans(scenario):
+            yield from _fits(each)
+
+
+def _room(scenario: Scenario, clusters: dict[str, Cluster]) -> Iterator[tuple[Key, str]]:
+    taken: Counter[str] = Counter()
+    for index, deployment in enumerate(scenario.deployments):
+        cluster = clusters[deployment.on]
+        each = deployment.parallelism.num_accelerators
+        taken[cluster.name] += each * deployment.replicas
+        free = cluster.num_accelerators - taken[cluster.name] + each * deployment.replicas
+        if taken[cluster.name] > cluster.num_accelerators:
+            yield (
+                ("deployments", index, "replicas"),
+                f'{deployment.replicas} replicas of {each} accelerators need {each * deployment.replicas}, but "{cluster.name}" '
+                f"has {max(0, free)} of its {cluster.num_accelerators} left; it has room for {max(0, free) // each}",
+            )
+
+
+def _fits(plan: DeploymentPlan) -> Iterator[tuple[Key, str]]:
+    deployment, memory = plan.deployment, plan.memory
+    key: Key = ("deployments", plan.index)
+    layout = check_layout(deployment.model, deployment.parallelism, deployment.formats)
+    if layout:
+        yield from (((*key, "parallelism"), what) for what in layout)
+        return
+    if plan.deployment.profile is not None:
+        try:
+            _ = plan.profile
+        except InputError as error:
+            yield (*key, "profile"), str(error)
+            return
+    if memory.blocks_per_rank == 0:
+        yield (*key, "model"), _does_not_fit(plan)
+    elif memory.tokens_per_rank < plan.max_model_len and deployment.max_model_len is not None:
+        yield (
+            (*key, "max_model_len"),
+            f"one request may have {plan.max_model_len:,} tokens, but the KV cache of a rank holds "
+            f"{memory.tokens_per_rank:,}; use a smaller max_model_len or more ranks",
+        )
+
+
+def _does_not_fit(plan: DeploymentPlan) -> str:
+    memory, deployment = plan.memory, plan.deployment
+    device = plan.cluster.node.accelerator
+    rows = ", ".join(f"{what} {size / GIGA:.1f} GB" for what, size in memory.rows()[:4] if size)
+    text = (
+        f"{deployment.model.name} in {deployment.formats.weights} does not fit: of {memory.capacity_bytes / GIGA:.0f} GB on a "
+        f"{device.name} the engine may take {memory.usable_bytes / GIGA:.1f} GB, but needs {rows} and room for KV."
+    )
+    for tp in (2, 4, 8, 16, 32, 64):
+        layout = Parallelism(tp=tp, ep=tp if deployment.parallelism.ep > 1 else 1)
+        if tp > deployment.parallelism.tp and not check_layout(deployment.model, layout, deployment.formats):
+            wider = Memory(deployment.model, layout, deployment.formats, memory.engine, memory.capacity_bytes,
+                           memory.max_tokens, memory.max_seqs)  # fmt: skip
+            if wider.blocks_per_rank:
+                return f"{text} It fits with parallelism: {{tp: {tp}}}."
+    return text + " Use more ranks, narrower weights, or an accelerator with more memory."
