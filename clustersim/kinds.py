@@ -43,6 +43,11 @@ class Value(BaseModel):
         protected_namespaces=(),
     )
 
+    def model_post_init(self, context: Any, /) -> None:
+        """Count `kind` as given, so that a dump of the given settings alone still says what it is."""
+        if "kind" in type(self).model_fields:
+            self.model_fields_set.add("kind")
+
 
 class Part(Value):
     """A policy chosen by its `kind`."""
@@ -107,9 +112,7 @@ class OneOf:
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(
             self.validate,
-            serialization=core_schema.plain_serializer_function_ser_schema(
-                lambda part: part.model_dump(mode="json") if isinstance(part, Part) else part
-            ),
+            serialization=core_schema.plain_serializer_function_ser_schema(_dump, info_arg=True),
         )
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
@@ -131,6 +134,12 @@ class OneOf:
         if kind not in known:
             raise _refuse(unknown(self.family, kind, known))
         return known[kind].model_validate(dict(value))
+
+
+def _dump(part: object, info: core_schema.SerializationInfo) -> object:
+    if not isinstance(part, Part):
+        return part
+    return part.model_dump(mode="json", exclude_unset=info.exclude_unset)
 
 
 def inline_schema(model: type[BaseModel]) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def problems_of(error: ValidationError, document: Document, model: type[BaseMode
         if item["type"] == "extra_forbidden":
             what = unknown("key", key[-1], _fields_at(model, document.data, key[:-1]))
         elif item["type"] == "missing":
-            what = f'"{key[-1]}" is missing'
+            what = f'"{key[-1]}" is missing' + _meaning(model, document.data, key)
             key = key[:-1]
         dotted = ".".join(str(part) for part in key)
         where = str(document.place(key))
@@ -130,9 +130,25 @@ def problems_of(error: ValidationError, document: Document, model: type[BaseMode
     return found
 
 
+def _meaning(model: type[BaseModel], data: Any, key: Key) -> str:
+    """Return what the missing key is for, in parentheses, where its field says so."""
+    for found in _models_at(model, data, key[:-1]):
+        for name, field in found.model_fields.items():
+            if key[-1] in (name, field.alias) and field.description:
+                return f" ({field.description.splitlines()[0].rstrip('.')})"
+    return ""
+
+
 def _fields_at(model: type[BaseModel], data: Any, key: Sequence[str | int]) -> list[str]:
-    """Return the YAML keys that the model at `key` knows (parts are looked up by the kind that `data` names)."""
-    from clustersim.kinds import kinds_in
+    """Return the YAML keys that the model at `key` knows."""
+    known = _models_at(model, data, key)
+    return sorted({field.alias or name for m in known for name, field in m.model_fields.items()})
+
+
+def _models_at(model: type[BaseModel], data: Any, key: Sequence[str | int]) -> list[type[BaseModel]]:
+    """Return the models that may stand at `key`; parts are looked up by the kind that `data` names."""
+    from clustersim.kinds import kinds_in  # kinds is below this module, but only errors need it
+
     known: list[type[BaseModel]] = [model]
     for step in key:
         if isinstance(data, Mapping):
@@ -143,4 +159,4 @@ def _fields_at(model: type[BaseModel], data: Any, key: Sequence[str | int]) -> l
             continue
         fields = [f for m in known for n, f in m.model_fields.items() if step in (n, f.alias)]
         known = [found for f in fields for found in kinds_in(f, data)]
-    return sorted({field.alias or name for m in known for name, field in m.model_fields.items()})
+    return known

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from clustersim import library
 from clustersim.errors import InputError, Problem, unknown
+from clustersim.scenario.plan import DeploymentPlan, plan
 from clustersim.scenario.schema import Scenario
 from clustersim.yaml_file import Document, Key, Place, parse_yaml, problems_of, read_yaml
 
@@ -25,6 +26,25 @@ def load(source: str | Path, settings: Sequence[str] = ()) -> Scenario:
     Raises InputError with every problem found, each with file, line and the mend.
     """
     return parse(read(source), settings)
+
+
+def load_with_plans(
+    source: str | Path, settings: Sequence[str] = ()
+) -> tuple[Scenario, list[DeploymentPlan]]:
+    """Return the scenario and a plan for every deployment; everything that can be wrong is found here, with its line."""
+    scenario, document = parse_with_places(read(source), settings)
+    return scenario, plan(scenario, document)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of scenario files, `extends` and `workload` included."""
+    schema = Scenario.model_json_schema()
+    properties = schema["properties"]
+    properties["extends"] = {"type": "string", "description": "A file beside this one, or a built-in scenario."}
+    properties["workload"] = properties["workloads"]["items"]
+    schema["required"] = [name for name in schema["required"] if name != "workloads"]
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return schema
 
 
 def parse(document: Document, settings: Sequence[str] = ()) -> Scenario:
@@ -41,11 +61,19 @@ def parse_with_places(document: Document, settings: Sequence[str] = ()) -> tuple
     document = _one_workload(document)
     for setting in settings:
         document = _set(document, setting)
-    document = _use(document)
+    document = _find_files(_use(document))
     try:
         return Scenario.model_validate(document.data), document
     except ValidationError as error:
         raise InputError(problems_of(error, document, Scenario)) from None
+
+
+def change(scenario: Scenario, changes: Sequence[tuple[str, object]]) -> Scenario:
+    """Return a scenario with the values at some paths replaced; see Scenario.with_."""
+    document = Document(scenario.model_dump(mode="json", exclude_unset=True), {}, scenario.name)
+    for path, value in changes:
+        document = _replace(document, path, value, scenario.name)
+    return parse(document)
 
 
 def read(source: str | Path) -> Document:
@@ -117,10 +145,14 @@ def _set(document: Document, setting: str) -> Document:
     path, equals, text = setting.partition("=")
     if not equals or not path:
         raise InputError([Problem(where, "write it like --set deployments.0.replicas=4")])
+    value = parse_yaml(text if text.strip() else '""', where).data
+    return _replace(document, path, value, where)
+
+
+def _replace(document: Document, path: str, value: object, where: str) -> Document:
     steps = path.strip().split(".")
     if steps[0] == "workload":
         steps[:1] = ["workloads", "0"]
-    value = parse_yaml(text if text.strip() else '""', where).data
     try:
         data, key = _put(document.data, steps, value, ())
     except KeyError as error:
@@ -184,3 +216,27 @@ def _use(document: Document) -> Document:
         for key, place in base.places.items():
             places.setdefault((*here, *key), place)
     return Document({**document.data, "workloads": filled}, places, document.file)
+
+
+#: Where scenarios name other files: a relative path is looked for beside the file that says it, then from here.
+_FILES: tuple[tuple[str, ...], ...] = (("trace", "path"), ("lengths", "file"))
+
+
+def _find_files(document: Document) -> Document:
+    """Make the paths of traces and tables absolute, so that a resolved scenario runs from anywhere."""
+    data = document.data
+    for index, workload in enumerate(data.get("workloads") or []):
+        for steps in _FILES:
+            holder = workload.get(steps[0]) if isinstance(workload, Mapping) else None
+            given = holder.get(steps[1]) if isinstance(holder, Mapping) else None
+            if not isinstance(given, str):
+                continue
+            key: Key = ("workloads", index, *steps)
+            place = document.place(key)
+            beside = Path(place.file).parent / given
+            path = beside if place.line and beside.is_file() else Path(given)
+            if not path.is_file():
+                dotted = ".".join(map(str, key))
+                raise InputError([Problem(f"{place}: {dotted}", f'no file "{given}"')])
+            data, _ = _put(data, [str(step) for step in key], str(path.resolve()), ())
+    return Document(data, document.places, document.file)

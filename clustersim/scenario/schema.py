@@ -111,3 +111,12 @@ class Scenario(Value):
     workloads: Annotated[list[Workload], Field(min_length=1)]
     engine: Engine = Engine()
     outputs: Outputs = Outputs()
+
+    def with_(self, *changes: tuple[str, object]) -> Scenario:
+        """Return this scenario with settings changed: with_(("deployments.0.precision", "bf16")).
+
+        Paths and values are those of `--set`; raises InputError for a path or value that does not fit.
+        """
+        from clustersim.scenario.load import change
+
+        return change(self, changes)

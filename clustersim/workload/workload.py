@@ -31,8 +31,6 @@ class Slo(Value):
     """Time to first output: the first token of the answer, after thinking."""
     tpot_s: PositiveSeconds | None = None
     """Time per output token after the first, the request's mean."""
-    itl_s: PositiveSeconds | None = None
-    """Inter-token latency, the request's longest."""
     e2el_s: PositiveSeconds | None = None
     """End-to-end latency."""
 
@@ -57,6 +55,7 @@ class TraceSource(Value):
     """A recorded trace."""
 
     path: Annotated[str, Field(min_length=1)]
+    """File of the recorded requests: --set workload.trace.path=FILE."""
     format: TraceFormat = "auto"
     sort: bool = False
     """Order rows by time where the file does not."""

@@ -1,0 +1,82 @@
+"""The command line. Each command lives in a module of its own, imported when it is called, so that help is quick."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import click
+
+from clustersim.errors import InputError
+
+#: Command -> (module, one line of help).
+_COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "run": ("run", "Simulate a scenario, print a summary, write a result folder."),
+        "check": ("check", "Check a scenario: its form, its names, and whether the models fit in memory."),
+        "explain": ("explain", "Account for one prefill and one decode step, operator by operator."),
+        "list": ("listing", "List accelerators, models, nodes, links, sites, workloads, schedulers, ..."),
+        "schema": ("schema", "Print the JSON schema of scenario files, for editors and checks."),
+    }
+)
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"clustersim.cli.{_COMMANDS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            from clustersim.errors import unknown
+
+            raise click.UsageError(unknown("command", args[0], _COMMANDS))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="clustersim", message="clustersim %(version)s")
+def cli() -> None:
+    """Simulate GPU fleets that serve reasoning workloads: latency, throughput, cost and energy, with sources.
+
+    \b
+    Examples:
+      clustersim run reasoning_h100                    a built-in scenario
+      clustersim run mine.yaml --set deployments.0.replicas=4
+      clustersim check mine.yaml                       is it right, and does the model fit?
+      clustersim explain reasoning_h100 --batch 256    where does a step's time go?
+      clustersim list accelerators
+    """  # noqa: D301 - \b keeps click from joining the lines
+
+
+def main() -> None:
+    """Run the command line; exits 2 for input that cannot be used, 130 when interrupted."""
+    try:
+        cli.main(standalone_mode=False)
+    except InputError as error:
+        for problem in error.problems:
+            click.echo(str(problem), err=True)
+        sys.exit(2)
+    except click.exceptions.Abort:
+        click.echo("interrupted: nothing was written", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)

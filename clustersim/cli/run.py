@@ -1,0 +1,109 @@
+"""`clustersim run`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from clustersim.cli import options
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from clustersim.scenario.schema import Scenario
+    from clustersim.study.replicate import Replications
+
+
+@click.command("run")
+@options.scenario
+@options.settings
+@click.option("--seed", type=click.IntRange(0), help="Seed in place of the scenario's.")
+@click.option("--replications", type=click.IntRange(1), default=1, show_default=True,
+              help="Run under so many independent seeds and give 95 % intervals.")  # fmt: skip
+@click.option("--assert", "assertions", multiple=True, metavar="CONDITION",
+              help="Exit with 3 unless it holds, e.g. 'p99_ttft_ms<2000' or 'regime==STABLE'.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), help="Result folder; out/<scenario>-<hash> if not given.")
+@options.output_format
+@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+def command(
+    scenario: str, settings: tuple[str, ...], seed: int | None, replications: int, assertions: tuple[str, ...],
+    out: Path | None, output_format: str, quiet: bool,
+) -> None:  # fmt: skip
+    """Simulate a scenario, print a summary, and write a result folder.
+
+    The folder holds result.json, requests.parquet, timeline.parquet, report.html, trace.json (open it in Perfetto)
+    and scenario.yaml, which reproduces it all.
+
+    \b
+    Examples:
+      clustersim run reasoning_h100
+      clustersim run azure_conversation --set workload.trace.path=AzureLLMInferenceTrace_conv.csv
+      clustersim run mine.yaml --replications 10 --assert 'p99_ttft_ms<2000'
+    """  # noqa: D301 - \b keeps click from joining the lines
+    from rich.console import Console
+
+    from clustersim.report.console import print_replications, print_summary
+    from clustersim.report.folder import default_folder, refuse_foreign, write
+    from clustersim.scenario.load import load_with_plans
+    from clustersim.simulation import simulate
+    from clustersim.study.assertions import parse
+
+    conditions = [parse(text) for text in assertions]
+    loaded, _ = load_with_plans(scenario, settings)
+    if out is not None:
+        refuse_foreign(out)
+    bar = _progress(quiet)
+    with bar:
+        task = bar.add_task("simulating", total=None)
+
+        def progress(finished: int, total: int | None, now_s: float) -> None:
+            if total is None and loaded.horizon_s:
+                bar.update(task, completed=now_s, total=loaded.horizon_s)
+            else:
+                bar.update(task, completed=finished, total=total)
+
+        result = simulate(loaded, seed, progress)
+        several = _replicate(loaded, replications, seed, bar) if replications > 1 else None
+        bar.add_task("writing the report", total=None)
+        metrics: dict[str, Any] = result.metrics
+        if several is not None:
+            metrics["replications"] = {"seeds": several.seeds, "intervals_95": several.intervals}
+        folder = out or default_folder(result)
+        paths = write(result, folder)
+    failures = [failure for failure in (each.failure(metrics) for each in conditions) if failure]
+    if output_format == "json":
+        click.echo(json.dumps(metrics, indent=2, allow_nan=False))
+    else:
+        console = Console(width=None if sys.stdout.isatty() else 104)
+        print_summary(result, console, paths)
+        if several is not None:
+            print_replications(several.intervals, console)
+    for failure in failures:
+        click.echo(f"assertion failed: {failure}", err=True)
+    if failures:
+        sys.exit(3)
+
+
+def _replicate(scenario: Scenario, num: int, seed: int | None, bar: Progress) -> Replications:
+    from clustersim.study.replicate import replicate
+
+    task = bar.add_task("replications", total=num)
+    return replicate(scenario, num, seed, lambda done: bar.update(task, completed=done))
+
+
+def _progress(quiet: bool) -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    return Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True,
+        disable=quiet or not console.is_terminal,
+    )  # fmt: skip
+
+

@@ -1,0 +1,210 @@
+"""The folder that a run leaves behind: whole, or not at all.
+
+result.json, scenario.yaml, requests.parquet, timeline.parquet, report.html and trace.json depend on the scenario, the
+seed and clustersim's version alone. What depends on the machine and the day stands apart, in run.json.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from clustersim.errors import InputError
+from clustersim.report.html import html
+from clustersim.report.trace import trace
+from clustersim.results.result import Result
+
+#: Every file a run may write, in the order in which they are written and listed.
+FILES = (
+    "report.html", "result.json", "scenario.yaml", "requests.parquet", "timeline.parquet", "trace.json", "run.json"
+)  # fmt: skip
+_SLUG_LENGTH = 60
+_RUN_DEPENDENT = ("cpu_s",)
+
+
+def default_folder(result: Result) -> Path:
+    """Return out/<scenario>-<first four digits of a hash of the resolved scenario and seed>."""
+    plain = unicodedata.normalize("NFKD", result.scenario.name).encode("ascii", "ignore").decode()
+    slug = re.sub(r"[^a-z0-9]+", "_", plain.lower()).strip("_")[:_SLUG_LENGTH].strip("_") or "scenario"
+    text = json.dumps(_resolved(result), sort_keys=True)
+    return Path("out") / f"{slug}-{hashlib.sha256(text.encode()).hexdigest()[:4]}"
+
+
+def write(result: Result, out: Path) -> list[Path]:
+    """Write what `scenario.outputs` asks for into the folder `out` and return the files.
+
+    Everything appears at once, under its name, when the last file is complete. An `out` that an earlier run wrote
+    is replaced. Raises InputError if `out` is a file, holds anything else, or cannot be written.
+    """
+    target = Path(out).resolve()
+    _check(target, out)
+    names = [name for name in FILES if _wanted(result, name)]
+    with _all_or_nothing(target, out) as folder:
+        for name in names:
+            _WRITERS[name](result, folder / name)
+    return [Path(out) / name for name in names]
+
+
+def result_json(result: Result) -> str:
+    """Return the metrics as strict JSON, exact floats, without what differs from run to run."""
+    metrics = {name: value for name, value in result.metrics.items() if name not in _RUN_DEPENDENT}
+    return _json(metrics)
+
+
+def scenario_yaml(result: Result) -> str:
+    """Return the resolved scenario, every figure in it, as YAML that loads to an equal scenario."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.default_flow_style = False
+    yaml.width = 4096
+    stream = StringIO()
+    stream.write(f"# As clustersim {version('clustersim')} resolved it; run it with: clustersim run scenario.yaml\n")
+    yaml.dump(_resolved(result), stream)
+    return stream.getvalue()
+
+
+def _resolved(result: Result) -> dict[str, Any]:
+    return result.scenario.model_copy(update={"seed": result.seed}).model_dump(mode="json")
+
+
+def _wanted(result: Result, name: str) -> bool:
+    outputs = result.scenario.outputs
+    optional = {
+        "requests.parquet": outputs.requests, "timeline.parquet": outputs.timeline,
+        "report.html": outputs.report, "trace.json": outputs.trace,
+    }  # fmt: skip
+    return optional.get(name, True)
+
+
+def _run_json(result: Result) -> str:
+    packages = ("clustersim", "numpy", "pandas", "pyarrow", "scipy", "simpy")
+    return _json(
+        {
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": sys.argv,
+            "cpu_s": result.metrics["cpu_s"],
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "versions": {name: version(name) for name in packages},
+        }
+    )
+
+
+def _json(value: Any) -> str:
+    return json.dumps(plain(value), indent=1, allow_nan=False) + "\n"
+
+
+def plain(value: Any) -> Any:
+    """Return `value` in what JSON has: NumPy numbers as Python's, and None for nan and infinity."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _parquet(frame: pd.DataFrame, path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), path, compression="zstd")
+
+
+def _text(make: Callable[[Result], str]) -> Callable[[Result, Path], None]:
+    def write_text(result: Result, path: Path) -> None:
+        path.write_text(make(result), encoding="utf-8", newline="\n")
+
+    return write_text
+
+
+_WRITERS: Mapping[str, Callable[[Result, Path], None]] = {
+    "result.json": _text(result_json),
+    "scenario.yaml": _text(scenario_yaml),
+    "report.html": _text(html),
+    "trace.json": _text(trace),
+    "run.json": _text(_run_json),
+    "requests.parquet": lambda result, path: _parquet(result.requests, path),
+    "timeline.parquet": lambda result, path: _parquet(result.timeline, path),
+}
+
+
+# ---- all or nothing ------------------------------------------------------------------------------------------------
+
+
+def _check(target: Path, out: Path) -> None:
+    """Refuse a target whose replacement would lose something that no run wrote."""
+    try:
+        if target.is_dir():
+            found = sorted(path.name for path in target.iterdir())
+        elif target.exists():
+            raise InputError(f'"{out}" is a file; give a folder')
+        else:
+            return
+    except OSError as error:
+        raise InputError(f'cannot write "{out}": {error.strerror}') from None
+    if found and "result.json" not in found:
+        raise InputError(f'"{out}" exists and no run of clustersim wrote it; give another folder')
+    others = [name for name in found if name not in FILES]
+    if others:
+        raise InputError(f'"{out}" also holds "{others[0]}", which would be lost; move it or give another folder')
+
+
+@contextmanager
+def _all_or_nothing(target: Path, out: Path) -> Iterator[Path]:
+    """Give a folder beside `target` that becomes it if all goes well, and vanishes if anything does not."""
+    made = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
+    folder: Path | None = None
+    done = False
+    try:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+            folder.chmod(0o755)
+        except OSError as error:
+            raise InputError(f'cannot write "{out}": {error.strerror}') from None
+        yield folder
+        _replace(target, folder)
+        done = True
+    finally:
+        if not done:
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+            for parent in made:
+                if parent.is_dir() and not any(parent.iterdir()):
+                    parent.rmdir()
+
+
+def _replace(target: Path, folder: Path) -> None:
+    """Put `folder` where `target` is; if that fails the old one is back."""
+    if not target.exists():
+        os.rename(folder, target)
+        return
+    aside = folder.with_name(f"{folder.name}-old")
+    os.rename(target, aside)
+    try:
+        os.rename(folder, target)
+    except BaseException:
+        os.rename(aside, target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,88 @@
+"""Tables for the terminal: the operators of a step, the memory of an accelerator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from clustersim.scenario.plan import DeploymentPlan
+from clustersim.units import GIGA, si
+
+if TYPE_CHECKING:
+    from clustersim.study.explain import StepAccount
+
+_STYLES = {"compute": "green", "memory": "cyan", "network": "magenta", "launch": "yellow"}
+
+
+def step_table(step: StepAccount) -> RenderableType:
+    """Return the account of a step as a table, with where its time goes and the launch wall below."""
+    table = Table(title=step.title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for header, justify in (("operator", "left"), ("shape", "left"), ("calls", "right"), ("FLOP", "right"),
+                            ("bytes", "right"), ("a call", "right"), ("in all", "right"), ("share", "right"),
+                            ("bound by", "left"), ("evidence", "left")):  # fmt: skip
+        table.add_column(header, justify=justify, no_wrap=True)  # type: ignore[arg-type]  # a literal
+    for op in step.ops:
+        table.add_row(
+            op.name, op.shape, str(op.count), si(op.flops) if op.flops else "-", si(op.bytes, "B"),
+            si(op.call_s, "s"), si(op.total_s, "s"), f"{op.total_s / step.step_s:.1%}",
+            Text(op.bound_by, style=_STYLES[op.bound_by]), op.evidence,
+        )  # fmt: skip
+    table.add_row("host", "", "1", "-", "-", si(step.host_s, "s"), si(step.host_s, "s"),
+                  f"{step.host_s / step.step_s:.1%}", "host", "")  # fmt: skip
+    parts = ", ".join(
+        f"{part} {seconds / step.step_s:.0%}" for part, seconds in sorted(step.parts.items(), key=lambda item: -item[1]) if seconds
+    )
+    how = "replayed from a captured graph" if step.graph else "launched one by one"
+    wall = (
+        f"{step.num_kernels} kernels, {how}; at the device's launch latency alone they take "
+        f"{si(step.launch_wall_s, 's')}{'' if step.graph else ', the wall below which no such step gets'}."
+    )
+    sources = Table(box=None, pad_edge=False, show_header=False)
+    seen: dict[str, list[str]] = {}
+    for op in step.ops:
+        seen.setdefault(f"{op.evidence}: {op.source}", []).append(op.name)
+    for source, names in seen.items():
+        sources.add_row(Text(", ".join(names), style="dim"), Text(source, style="dim"))
+    total = Text(f"step {si(step.step_s, 's')} = device {si(step.device_s, 's')} + host {si(step.host_s, 's')}   ({parts})", style="bold")
+    return Group(table, total, Text(wall), Text("Sources", style="dim bold"), sources, Text(""))
+
+
+def plain_table(rows: Sequence[Mapping[str, object]]) -> Table:
+    """Return rows of equal keys as a table, numbers to the right."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for index, (key, value) in enumerate(rows[0].items()):
+        number = isinstance(value, int | float)
+        table.add_column(key, justify="right" if number else "left", no_wrap=index == 0)
+    for row in rows:
+        table.add_row(*("-" if value is None else escape(str(value)) for value in row.values()))
+    return table
+
+
+def memory_table(plan: DeploymentPlan) -> RenderableType:
+    """Return what fills one accelerator, and the KV capacity of a replica."""
+    memory, device = plan.memory, plan.cluster.node.accelerator
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(justify="left")
+    table.add_column(justify="right")
+    table.add_column(justify="right", style="dim")
+    for what, size in memory.rows():
+        table.add_row(what, f"{size / GIGA:.2f} GB", f"{size / memory.capacity_bytes:.1%}")
+    longest = min(plan.max_model_len, memory.tokens_per_rank)
+    lines = [
+        Text(f"{plan.deployment.name}: {plan.deployment.model.name}, {plan.deployment.replicas} replicas on "
+             f"{plan.num_accelerators} of {plan.cluster.num_accelerators} {device.name}", style="bold"),
+        Text(f"Memory of one accelerator, {memory.capacity_bytes / GIGA:.1f} GB:"),
+        table,
+        Text(f"KV cache of a replica: {memory.kv_tokens:,} tokens ({memory.num_blocks:,} blocks of "
+             f"{memory.engine.block_size}), {memory.kv_bytes_per_token / 1000:.1f} kB a token on a rank"),
+        Text(f"Longest request: {longest:,} tokens" + ("" if longest == plan.max_model_len else
+             f" (what the cache of a rank holds; the model allows {plan.max_model_len:,})")),
+        Text(f"Profile: {plan.profile.device}/{plan.profile.name}, {plan.profile.evidence}"),
+        Text(""),
+    ]  # fmt: skip
+    return Group(*lines)

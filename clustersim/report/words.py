@@ -1,0 +1,185 @@
+"""Figures and findings as people say them; the console and the HTML page share every word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from clustersim.hardware.figure import Evidence
+from clustersim.results.result import Result
+from clustersim.results.served import limits_of
+from clustersim.scenario.plan import DeploymentPlan, deployment_of
+from clustersim.scenario.schema import Scenario
+from clustersim.units import MILLI, duration
+
+UNBOUNDED = "unbounded"
+UNKNOWN = "n/a"
+#: Latencies by key, in the order in which a request meets them.
+LATENCIES: Mapping[str, str] = {
+    "ttft": "time to first token",
+    "tpot": "time per output token",
+    "ttfo": "time to first token of the answer",
+    "e2el": "end-to-end latency",
+}
+#: Evidence, best first, with what the word means.
+EVIDENCE: Mapping[Evidence, str] = {
+    "measured": "timed on the device itself",
+    "fitted": "a law fitted on measurements of the device",
+    "datasheet": "the vendor's figure",
+    "published": "a figure somebody published",
+    "assumed": "a judgement; no public source confirmed",
+}
+#: Parts of a token's time in the order in which they are drawn.
+PARTS = ("compute", "memory", "network", "launch", "host", "queue")
+#: No GDDR or LPDDR device reaches the first bandwidth, and no HBM device the second (those have SRAM).
+_HBM_BYTES_PER_S = (1.9e12, 40e12)
+
+
+def clean(text: str) -> str:
+    """Return text from a scenario without what would move a terminal's cursor or break its line."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def latency(metrics: Mapping[str, Any], name: str, stat: str) -> str:
+    """Return a latency with its unit; "unbounded" where the queue grew without end, "n/a" where nothing finished."""
+    value = metrics[f"{stat}_{name}_ms"]
+    if value is None:
+        return UNBOUNDED if name in metrics["unbounded"] and metrics["completed"] else UNKNOWN
+    return duration(value * MILLI)
+
+
+def usd(value: float | None) -> str:
+    """Return dollars: "$2.34", "$1,250", "$0.0046"."""
+    if value is None:
+        return UNKNOWN
+    if value >= 100 or value == 0:
+        return f"${value:,.0f}"
+    return f"${value:.2f}" if value >= 0.1 else f"${value:.2g}"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number with `digits` significant digits at least, thousands grouped, never in exponents above 1e-4."""
+    if value is None:
+        return UNKNOWN
+    return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
+
+
+def percent(share: float) -> str:
+    """Return a share as a whole percentage, "<1 %" for what would round to nothing."""
+    return "<1 %" if 0 < share < 0.005 else f"{share * 100:.0f} %"
+
+
+def count(value: float) -> str:
+    """Return a large count: "812", "57,612", "88.1 M", "1.2 G"."""
+    for scale, unit in ((1e9, "G"), (1e6, "M")):
+        if value >= scale:
+            return f"{value / scale:.1f} {unit}"
+    return f"{value:,.0f}"
+
+
+def carbon_per_1k(metrics: Mapping[str, Any]) -> str:
+    """Return grams of CO2 equivalent for a thousand requests that finished in the window."""
+    finished = metrics["request_throughput"] * metrics["duration"]
+    if not finished:
+        return UNKNOWN
+    grams = metrics["gco2e"] / finished * 1000
+    return f"{number(grams / 1000)} kgCO2e" if grams >= 1000 else f"{number(grams)} gCO2e"
+
+
+def memory_word(plan: DeploymentPlan) -> str:
+    """Return "HBM" where an accelerator's memory can be nothing else, else "memory"."""
+    device = plan.cluster.node.accelerator
+    low, high = _HBM_BYTES_PER_S
+    stacked = low <= device.memory_bandwidth_bytes_per_s.value < high
+    return "HBM" if stacked and device.kind in ("gpu", "tpu", "asic") else "memory"
+
+
+def part_name(part: str, plan: DeploymentPlan) -> str:
+    """Return the name of a part of a token's time."""
+    return memory_word(plan) if part == "memory" else part
+
+
+def promises(scenario: Scenario, deployment: int) -> list[dict[str, float]]:
+    """Return the different promises made to tenants of a deployment: limits in seconds by latency."""
+    found: list[dict[str, float]] = []
+    for index, workload in enumerate(scenario.workloads):
+        if deployment_of(scenario, index) != deployment:
+            continue
+        for tenant in range(len(workload.all_tenants)):
+            limits = limits_of(workload.slo_of(tenant))
+            if limits and limits not in found:
+                found.append(limits)
+    return found
+
+
+def slo(limits: Mapping[str, float]) -> str:
+    """Return a promise in words: "TTFT < 2 s, TPOT < 50 ms"."""
+    return ", ".join(f"{name.upper()} < {duration(limit)}" for name, limit in limits.items())
+
+
+def slos(scenario: Scenario, deployment: int) -> str:
+    """Return what a deployment's requests were promised, in words; "" for nothing."""
+    found = promises(scenario, deployment)
+    return slo(found[0]) if len(found) == 1 else f"{len(found)} different SLOs" if found else ""
+
+
+def goodput(result: Result, plan: DeploymentPlan, metrics: Mapping[str, Any]) -> str:
+    """Return the requests a second that kept their promise, of those that finished."""
+    done = metrics["request_throughput"]
+    if metrics["request_goodput"] is None:
+        return f"{number(done)} req/s finished (no SLO given)"
+    share = metrics["goodput_frac"]
+    kept = "" if share is None else f" ({share * 100:.1f} %)"
+    return f"goodput {number(metrics['request_goodput'])} of {number(done)} req/s{kept} within {slos(result.scenario, plan.index)}"
+
+
+def fleet(scenario: Scenario) -> str:
+    """Return the fleet in words: "24 x hgx-h100 in us-iowa"."""
+    return ", ".join(
+        " + ".join(f"{cluster.count} x {cluster.node.name}" for cluster in each.clusters) + f" in {each.site.name}"
+        for each in scenario.fleet
+    )
+
+
+def layout(plan: DeploymentPlan) -> str:
+    """Return how a deployment lies on its accelerators: "6 replicas of 32 h100-sxm (ep 32, attention_dp 32)"."""
+    parallelism = plan.deployment.parallelism
+    ways = ", ".join(f"{name} {size}" for name, size in parallelism.model_dump().items() if size > 1)
+    replicas = plan.deployment.replicas
+    each = f"{parallelism.num_accelerators} {plan.cluster.node.accelerator.name}"
+    return f"{replicas} replica{'s' if replicas > 1 else ''} of {each}" + (f" ({ways})" if ways else "")
+
+
+def shares(values: Mapping[str, float], least: float = 0.005) -> list[tuple[str, float]]:
+    """Return the shares of at least `least`, largest first."""
+    return sorted(((name, share) for name, share in values.items() if share >= least), key=lambda item: -item[1])
+
+
+def error_interval(metrics: Mapping[str, Any]) -> str:
+    """Return the 80 % interval of the median TPOT; "" where no token was timed."""
+    limits = metrics.get("p50_tpot_ms_80")
+    return "" if limits is None else " to ".join(duration(max(0.0, limit) * MILLI) for limit in limits)
+
+
+def warnings(result: Result) -> Iterator[str]:
+    """Yield what a reader must know before believing or repeating a number."""
+    for plan in result.plans:
+        name, metrics = plan.deployment.name, result.metrics["deployments"][plan.deployment.name]
+        if metrics["regime"] == "OVERLOADED":
+            yield (
+                f"{name} is OVERLOADED: requests come faster than they are served, so the queue, and with it TTFT, TTFO "
+                "and E2EL, grow for as long as the run lasts. Their means and tails have no value."
+            )
+        elif metrics["regime"] == "NEAR_SATURATION":
+            yield f"{name} is near saturation: a little more load, or a burst, and its latencies rise steeply."
+        if metrics["failed"]:
+            longest = metrics["longest_request_tokens"]
+            yield f"{name} rejected {metrics['failed']:,} requests: no replica holds more than {longest:,} tokens of one."
+        if metrics["num_preemptions"]:
+            yield f"{name} preempted sequences {metrics['num_preemptions']:,} times: its KV cache was full."
+        if not metrics["completed"]:
+            yield f"{name} finished no request that arrived in the window: there is nothing to measure."
+    if result.metrics["idle_accelerators"]:
+        yield f"{result.metrics['idle_accelerators']:,} accelerators of the fleet belong to no deployment; no bill counts them."
+    for line in result.metrics["settings_without_effect"]:
+        yield f"No effect on this run: {line}."

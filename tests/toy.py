@@ -1,0 +1,188 @@
+"""Toys that the law tests play with: a made-up device, replicas of it behind a router, and small scenarios."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from simpy import Environment, Event
+
+from clustersim.cost.curve import Curve
+from clustersim.records import RequestRecords, RunRecords
+from clustersim.scenario.schema import Scenario
+from clustersim.serving.kv_cache import KvCache
+from clustersim.serving.replica import Replica
+from clustersim.serving.routers import Load, Router
+from clustersim.serving.routers.round_robin import RoundRobin
+from clustersim.serving.schedulers import Scheduler
+from clustersim.serving.schedulers.chunked_prefill import ChunkedPrefill
+
+#: Whole ticks add up without rounding, so that events which ought to fall together do.
+TICK_S = 2.0**-20
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Step times in ticks: a decode step takes base + a_seq * batch + a curve of context; a prefill adds to it."""
+
+    base: float = 1024
+    a_seq: float = 8
+    slopes: tuple[float, ...] = (1, 2, 0, 4)
+    """Ticks a token of context, from 0, 64, 128 and 256 tokens on."""
+    a_token: float = 16
+    a_pair: float = 0.0
+    tick_s: float = TICK_S
+    curves: dict[int, Curve] = field(default_factory=dict, compare=False)
+
+    def decode(self, batch: int) -> Curve:
+        """See StepTimes."""
+        if batch not in self.curves:
+            knots, value = [0, 64, 128, 256, 512], self.base + self.a_seq * batch
+            values = [value]
+            for left, right, slope in zip(knots, knots[1:], self.slopes, strict=False):
+                values.append(values[-1] + slope * (right - left))
+            self.curves[batch] = Curve(knots, [value * self.tick_s for value in values])
+        return self.curves[batch]
+
+    def mixed(
+        self, batch: int, context: int, tokens: int, pairs: int, keys: int, sequences: int, largest: int
+    ) -> float:
+        """See StepTimes."""
+        prefill = (self.a_token * tokens + self.a_pair * pairs) * self.tick_s
+        return self.decode(batch).at(context if batch else 0) + prefill
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Every step takes `step_s`, a prefill included, plus `a_seq_s` for each sequence in it."""
+
+    step_s: float
+    a_seq_s: float = 0.0
+
+    def decode(self, batch: int) -> Curve:
+        """See StepTimes."""
+        seconds = self.step_s + self.a_seq_s * batch
+        return Curve([0, 1], [seconds, seconds])
+
+    def mixed(
+        self, batch: int, context: int, tokens: int, pairs: int, keys: int, sequences: int, largest: int
+    ) -> float:
+        """See StepTimes."""
+        return self.step_s + self.a_seq_s * (batch + sequences)
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Requests and the replicas that serve them. With `users` they come in order, as users get answers."""
+
+    arrival_s: Sequence[float]
+    input: Sequence[int]
+    thinking: Sequence[int]
+    answer: Sequence[int]
+    scheduler: Scheduler = ChunkedPrefill()
+    router: Router = RoundRobin()
+    replicas: int = 1
+    data_parallel: int = 1
+    in_flight: int = 1
+    block_size: int = 16
+    num_blocks: int = 1_000_000
+    users: int = 0
+    think_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a mix."""
+
+    requests: dict[str, np.ndarray]
+    runs: dict[str, np.ndarray]
+    replicas: list[Replica]
+
+
+def serve(mix: Mix, steps: Any = None, replica: type[Replica] = Replica) -> Outcome:
+    """Serve a mix to its end with replicas of the given class."""
+    env, runs, count = Environment(), RunRecords(), len(mix.input)
+    records = RequestRecords(count)
+    arrival = np.full(count, np.nan) if mix.users else np.asarray(mix.arrival_s, dtype=float)
+    records.extend(
+        {"arrival_s": arrival, "input_tokens": np.asarray(mix.input),
+         "thinking_tokens": np.asarray(mix.thinking), "answer_tokens": np.asarray(mix.answer)}
+    )  # fmt: skip
+    loads = [Load() for _ in range(mix.replicas)]
+    choose = mix.router.start(loads)
+    upcoming = iter(range(count))
+
+    def tokens(request: int) -> int:
+        return int(mix.input[request] + mix.thinking[request] + mix.answer[request])
+
+    def submit(request: int, now: float) -> None:
+        index = choose(tokens(request))
+        loads[index].requests += 1
+        loads[index].tokens += tokens(request)
+        records.replica[request] = index
+        fleet[index].submit(request, now)
+
+    def finished(request: int, now: float) -> None:
+        load = loads[records.replica[request]]
+        load.requests -= 1
+        load.tokens -= tokens(request)
+        if mix.users:
+            env.process(think(now)) if mix.think_s else ask(now)
+
+    def think(now: float) -> Iterator[Event]:
+        yield env.timeout(mix.think_s)
+        ask(now + mix.think_s)
+
+    def ask(now: float) -> None:
+        request = next(upcoming, None)
+        if request is not None:
+            records.arrival_s[request] = now
+            submit(request, now)
+
+    def arrive() -> Iterator[Event]:
+        yield env.timeout(0)
+        for _ in range(mix.users):
+            ask(0.0)
+        for request in () if mix.users else upcoming:
+            if mix.arrival_s[request] > env.now:
+                yield env.timeout(mix.arrival_s[request] - env.now)
+            submit(request, mix.arrival_s[request])
+
+    fleet = [
+        replica(index, env, records, runs, mix.scheduler, steps or Steps(), KvCache(mix.block_size, mix.num_blocks),
+                finished, mix.data_parallel, mix.in_flight)
+        for index in range(mix.replicas)
+    ]  # fmt: skip
+    env.process(arrive())
+    env.run()
+    names = (*records.FLOATS, *records.INTS)
+    return Outcome({name: records.column(name) for name in names}, runs.columns(), fleet)
+
+
+def scenario(**changes: Any) -> Scenario:
+    """Return a small scenario on eight H100 nodes; deployment and workload are given as far as they differ."""
+    deployment = {"name": "serve", "model": "llama-3.1-8b", "on": "pool", **changes.pop("deployment", {})}
+    workload = {
+        "name": "asks",
+        "arrivals": {"kind": "poisson", "rate": "4 req/s"},
+        "lengths": {
+            "kind": "independent",
+            "input": {"kind": "uniform", "low": 10, "high": 1000},
+            "thinking": {"kind": "uniform", "low": 0, "high": 300},
+            "answer": {"kind": "uniform", "low": 1, "high": 100},
+        },
+        "num_requests": 100,
+        **changes.pop("workload", {}),
+    }
+    cluster = {"name": "pool", "node": "hgx-h100", "count": 8, **changes.pop("cluster", {})}
+    data = {
+        "name": "toy",
+        "warm_up": "none",
+        "fleet": [{"site": "us-iowa", "clusters": [cluster]}],
+        "deployments": [deployment],
+        "workloads": [{key: value for key, value in workload.items() if value is not None}],
+        **changes,
+    }
+    return Scenario.model_validate(data)
