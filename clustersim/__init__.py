@@ -1,10 +1,10 @@
 """clustersim: simulate GPU fleets that run reasoning workloads.
 
-    import clustersim as cs
-    scenario = cs.load("reasoning_h100")
-    result = cs.simulate(scenario, seed=0)
-    result.requests        # a pandas frame, one row a request
-    result["p99_ttft_ms"]  # any key of result.json
+import clustersim as cs
+scenario = cs.load("reasoning_h100")
+result = cs.simulate(scenario, seed=0)
+result.requests        # a pandas frame, one row a request
+result["p99_ttft_ms"]  # any key of result.json
 """
 
 from __future__ import annotations

@@ -22,9 +22,7 @@ class InputError(ValueError):
     """Raised for an input that cannot be used; carries every problem found. The CLI exits with 2."""
 
     def __init__(self, problems: Iterable[Problem] | str) -> None:
-        self.problems = (
-            [Problem("", problems)] if isinstance(problems, str) else list(problems)
-        )
+        self.problems = [Problem("", problems)] if isinstance(problems, str) else list(problems)
         super().__init__("\n".join(map(str, self.problems)))
 
 

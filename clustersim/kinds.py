@@ -43,7 +43,7 @@ class Value(BaseModel):
         protected_namespaces=(),
     )
 
-    def model_post_init(self, context: Any, /) -> None:
+    def model_post_init(self, _context: Any, /) -> None:
         """Count `kind` as given, so that a dump of the given settings alone still says what it is."""
         if "kind" in type(self).model_fields:
             self.model_fields_set.add("kind")
@@ -78,7 +78,7 @@ def register(family: str) -> Callable[[PartT], PartT]:
     """Class decorator: make a `Part` known to `family` under the default of its `kind` field."""
 
     def add(part: PartT) -> PartT:
-        kind = part.model_fields["kind"].default
+        kind = part.__pydantic_fields__["kind"].default
         if family not in FAMILIES or not isinstance(kind, str):
             raise TypeError(f"{part.__name__}: needs a known family and a literal default kind")
         known = _registered.setdefault(family, {})
@@ -159,7 +159,7 @@ def inline_schema(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _refuse(text: str) -> PydanticCustomError:
-    return PydanticCustomError("part", text.replace("{", "(").replace("}", ")"))  # type: ignore[arg-type]  # wants a literal
+    return PydanticCustomError("part", text.replace("{", "(").replace("}", ")"))
 
 
 def kinds_in(field: FieldInfo, data: object) -> list[type[BaseModel]]:
@@ -177,7 +177,7 @@ def kinds_in(field: FieldInfo, data: object) -> list[type[BaseModel]]:
 
     def family(name: str) -> None:
         kind = data.get("kind") if isinstance(data, Mapping) else None
-        if kind in kinds(name):
+        if isinstance(kind, str) and kind in kinds(name):
             found.append(kinds(name)[kind])
 
     for mark in field.metadata:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableSequence
 from typing import Final
 
 import numpy as np
@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+#: A view that reads and writes plain Python numbers.
+FloatView = MutableSequence[float]
+IntView = MutableSequence[int]
 
 #: Request states in the order they pass.
 WAITING, FINISHED, REJECTED = 0, 1, 2
@@ -31,20 +35,20 @@ class RequestRecords:
         "deployment", "replica", "workload", "tenant", "num_preemptions", "status",
     )  # fmt: skip
 
-    arrival_s: memoryview
-    scheduled_s: memoryview
-    first_token_s: memoryview
-    first_answer_s: memoryview
-    finish_s: memoryview
-    input_tokens: memoryview
-    thinking_tokens: memoryview
-    answer_tokens: memoryview
-    deployment: memoryview
-    replica: memoryview
-    workload: memoryview
-    tenant: memoryview
-    num_preemptions: memoryview
-    status: memoryview
+    arrival_s: FloatView
+    scheduled_s: FloatView
+    first_token_s: FloatView
+    first_answer_s: FloatView
+    finish_s: FloatView
+    input_tokens: IntView
+    thinking_tokens: IntView
+    answer_tokens: IntView
+    deployment: IntView
+    replica: IntView
+    workload: IntView
+    tenant: IntView
+    num_preemptions: IntView
+    status: IntView
 
     def __init__(self, capacity: int) -> None:
         self.num = 0
@@ -61,7 +65,7 @@ class RequestRecords:
                 new[: self.num] = old[: self.num]
             self._arrays[name] = new
             # A view of the array's buffer reads and writes plain Python numbers, several times faster than NumPy.
-            setattr(self, name, memoryview(new))
+            setattr(self, name, memoryview(new.data))
         self._capacity = capacity
 
     def extend(self, columns: Mapping[str, Floats | Ints]) -> range:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,13 @@ def simulate(scenario: Scenario, seed: int | None = None, progress: Progress | N
     world = _World(scenario, seed, plans, progress)
     world.run()
     return summarise(
-        scenario, seed, plans, world.records, world.runs.columns(), world.first_replica, time.process_time() - started
+        scenario,
+        seed,
+        plans,
+        world.records,
+        world.runs.columns(),
+        world.first_replica,
+        time.process_time() - started,
     )
 
 
@@ -143,7 +149,7 @@ class _Front:
         return tokens
 
 
-def _arrive(env: Environment, front: _Front, rows: range, times: list[float]) -> Iterator[Event]:
+def _arrive(env: Environment, front: _Front, rows: range, times: list[float]) -> Generator[Event, None, None]:
     """Submit requests at their times; those of one instant come in one go."""
     submit, timeout = front.submit, env.timeout
     for request, at in zip(rows, times, strict=True):
@@ -177,7 +183,7 @@ class _ClosedLoop:
             self.world.total += self.limit
         self.world.env.process(self._begin(loop.concurrency))
 
-    def _begin(self, users: int) -> Iterator[Event]:
+    def _begin(self, users: int) -> Generator[Event, None, None]:
         yield self.world.env.timeout(0)
         for _ in range(users):
             self._ask(0.0)
@@ -189,7 +195,7 @@ class _ClosedLoop:
         else:
             self._ask(now)
 
-    def _think(self, until: float) -> Iterator[Event]:
+    def _think(self, until: float) -> Generator[Event, None, None]:
         yield self.world.env.timeout(self.think_s)
         self._ask(until)
 

@@ -60,11 +60,11 @@ cycle = [] = cycles
 
 
 @cache
-def registry() -> UnitRegistry:
+def registry() -> UnitRegistry[Any]:
     """Return the unit registry: only the units this field uses, so that "5 m" is no time and "3 TB" no rate."""
     import pint
 
-    units: UnitRegistry = pint.UnitRegistry(None, cache_folder=None)
+    units: UnitRegistry[Any] = pint.UnitRegistry(None, cache_folder=None)
     for line in (_PREFIXES + _UNITS).split("\n"):
         if line:
             units.define(line)
@@ -84,7 +84,7 @@ def parse(text: str, unit: str) -> float:
         quantity = units.parse_expression(text)
     except pint.UndefinedUnitError as error:
         raise ValueError(f'"{text}" has the unknown unit "{error.unit_names}"') from None
-    except Exception:
+    except Exception:  # noqa: BLE001 - pint raises its parser's errors, of many types, for text that is no quantity
         raise ValueError(f'"{text}" is not a number with a unit') from None
     if not isinstance(quantity, pint.Quantity):
         if unit != "1":
@@ -201,7 +201,7 @@ class Quantity:
     def _refuse(self, why: str) -> PydanticCustomError:
         # Braces would be read as template fields by pydantic.
         text = f'{why}; write it like "{self.example}"'.replace("{", "(").replace("}", ")")
-        return PydanticCustomError("quantity", text)  # type: ignore[arg-type]  # wants a literal
+        return PydanticCustomError("quantity", text)
 
 
 Seconds = Annotated[float, Quantity("s", "50 ms")]
@@ -248,14 +248,12 @@ KWH_J = 3.6e6
 
 
 def si(value: float, unit: str = "", digits: int = 3) -> str:
-    """Return `value` with an SI prefix for people: si(3.35e12, "B/s") is "3.35 TB/s"."""
+    """Return a number with an SI prefix for people: 3.35e12, "B/s" gives "3.35 TB/s"."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g} {unit}".strip()
     prefixes = [(1e24, "Y"), (1e21, "Z"), (1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"),
                 (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n")]  # fmt: skip
-    for scale, prefix in prefixes:
-        if abs(value) >= scale * 0.9995:
-            break
+    scale, prefix = next((each for each in prefixes if abs(value) >= each[0] * 0.9995), prefixes[-1])
     return f"{value / scale:.{digits}g} {prefix}{unit}".strip()
 
 

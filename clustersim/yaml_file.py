@@ -117,7 +117,9 @@ def problems_of(error: ValidationError, document: Document, model: type[BaseMode
     """Turn pydantic's errors into problems with file, line, key, and the nearest valid key."""
     found = []
     for item in error.errors(include_url=False):
-        key = tuple(part for part in item["loc"] if not (isinstance(part, str) and part.startswith("function-")))
+        key = tuple(
+            part for part in item["loc"] if not (isinstance(part, str) and part.startswith("function-"))
+        )
         what = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             what = unknown("key", key[-1], _fields_at(model, document.data, key[:-1]))
@@ -133,9 +135,9 @@ def problems_of(error: ValidationError, document: Document, model: type[BaseMode
 def _meaning(model: type[BaseModel], data: Any, key: Key) -> str:
     """Return what the missing key is for, in parentheses, where its field says so."""
     for found in _models_at(model, data, key[:-1]):
-        for name, field in found.model_fields.items():
-            if key[-1] in (name, field.alias) and field.description:
-                return f" ({field.description.splitlines()[0].rstrip('.')})"
+        for name, info in found.model_fields.items():
+            if key[-1] in (name, info.alias) and info.description:
+                return f" ({info.description.splitlines()[0].rstrip('.')})"
     return ""
 
 

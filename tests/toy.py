@@ -15,12 +15,15 @@ from clustersim.scenario.schema import Scenario
 from clustersim.serving.kv_cache import KvCache
 from clustersim.serving.replica import Replica
 from clustersim.serving.routers import Load, Router
+from clustersim.serving.routers.least_outstanding import LeastOutstandingRequests, LeastOutstandingTokens
 from clustersim.serving.routers.round_robin import RoundRobin
 from clustersim.serving.schedulers import Scheduler
 from clustersim.serving.schedulers.chunked_prefill import ChunkedPrefill
+from clustersim.serving.schedulers.static_batch import StaticBatch
 
 #: Whole ticks add up without rounding, so that events which ought to fall together do.
 TICK_S = 2.0**-20
+ROUTERS = (RoundRobin(), LeastOutstandingRequests(), LeastOutstandingTokens())
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,39 @@ def serve(mix: Mix, steps: Any = None, replica: type[Replica] = Replica) -> Outc
     env.run()
     names = (*records.FLOATS, *records.INTS)
     return Outcome({name: records.column(name) for name in names}, runs.columns(), fleet)
+
+
+def draw_mix(rng: np.random.Generator) -> Mix:
+    """Return a mix that is tight in everything: KV blocks, slots and the token budget."""
+    count = int(rng.integers(1, 31))
+    longest = int(rng.choice([4, 40, 300]))
+    lengths = [rng.integers(low, high, count) for low, high in ((1, longest), (0, longest), (1, longest))]
+    gaps = rng.geometric(1 / rng.choice([8, 4000, 60000]), count) * (rng.random(count) < rng.choice([0.2, 0.8]))
+    ticks = np.cumsum(gaps)
+    ticks[: rng.integers(count + 1)] = 0
+    block_size = int(rng.choice([1, 4, 16]))
+    needed = -(-int(max(map(sum, zip(*lengths, strict=True)))) // block_size)
+    slots = int(rng.integers(1, 9))
+    budget = int(rng.choice([1, 3, 16, 100, 10000]))
+    parallel = int(rng.integers(1, 4))
+    users = int(rng.choice([0, 0, 1, 7]))
+    return Mix(
+        arrival_s=(np.sort(ticks) * TICK_S).tolist(),
+        input=lengths[0].tolist(),
+        thinking=lengths[1].tolist(),
+        answer=lengths[2].tolist(),
+        scheduler=StaticBatch(max_num_seqs=slots)
+        if rng.random() < 0.25
+        else ChunkedPrefill(max_num_seqs=slots, token_budget=budget),
+        router=ROUTERS[rng.integers(3)],
+        replicas=int(rng.integers(1, 4)),
+        data_parallel=parallel,
+        in_flight=parallel * int(rng.integers(1, 3)),
+        block_size=block_size,
+        num_blocks=int(needed * rng.choice([1, 1.3, 2, 50])),
+        users=users,
+        think_s=float(rng.choice([0, 5000])) * TICK_S,
+    )
 
 
 def scenario(**changes: Any) -> Scenario:

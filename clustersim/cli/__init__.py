@@ -48,7 +48,9 @@ class _Commands(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name="clustersim", message="clustersim %(version)s")
 def cli() -> None:
     """Simulate GPU fleets that serve reasoning workloads: latency, throughput, cost and energy, with sources.
@@ -60,7 +62,7 @@ def cli() -> None:
       clustersim check mine.yaml                       is it right, and does the model fit?
       clustersim explain reasoning_h100 --batch 256    where does a step's time go?
       clustersim list accelerators
-    """  # noqa: D301 - \b keeps click from joining the lines
+    """
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ def command(scenario: str, settings: tuple[str, ...], output_format: str) -> Non
     Examples:
       clustersim check mine.yaml
       clustersim check reasoning_h100 --set deployments.0.parallelism.ep=16
-    """  # noqa: D301 - \b keeps click from joining the lines
+    """
     from clustersim.scenario.load import load_with_plans
 
     loaded, plans = load_with_plans(scenario, settings)

@@ -18,9 +18,15 @@ from clustersim.cli import options
               help="Which step to account for.")  # fmt: skip
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True,
               help="Sequences in the decode step, on all ranks of a replica.")  # fmt: skip
-@click.option("--context", metavar="TOKENS", default="4k", show_default=True, help="Context of each, e.g. 4096 or 4k.")
-@click.option("--tokens", metavar="TOKENS", default="2k", show_default=True, help="Tokens in the prefill step.")
-@click.option("--past", metavar="TOKENS", default="0", show_default=True, help="Tokens cached before the prefill.")
+@click.option(
+    "--context", metavar="TOKENS", default="4k", show_default=True, help="Context of each, e.g. 4096 or 4k."
+)
+@click.option(
+    "--tokens", metavar="TOKENS", default="2k", show_default=True, help="Tokens in the prefill step."
+)
+@click.option(
+    "--past", metavar="TOKENS", default="0", show_default=True, help="Tokens cached before the prefill."
+)
 @options.output_format
 def command(
     scenario: str, settings: tuple[str, ...], deployment: str | None, step: str, batch: int, context: str,
@@ -35,7 +41,7 @@ def command(
       clustersim explain reasoning_h100
       clustersim explain reasoning_h100 --step decode --batch 256 --context 4k
       clustersim explain mine.yaml --set fleet.0.clusters.0.node=hgx-b200 --format json
-    """  # noqa: D301 - \b keeps click from joining the lines
+    """
     from clustersim.models.step import StepShape
     from clustersim.scenario.load import load_with_plans
     from clustersim.study.explain import explain, pick

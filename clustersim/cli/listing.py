@@ -21,7 +21,7 @@ def command(subject: str | None, output_format: str) -> None:
       clustersim list accelerators
       clustersim list schedulers
       clustersim list models --format json
-    """  # noqa: D301 - \b keeps click from joining the lines
+    """
     from rich.console import Console
 
     from clustersim.report.tables import plain_table

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
               help="Run under so many independent seeds and give 95 % intervals.")  # fmt: skip
 @click.option("--assert", "assertions", multiple=True, metavar="CONDITION",
               help="Exit with 3 unless it holds, e.g. 'p99_ttft_ms<2000' or 'regime==STABLE'.")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path), help="Result folder; out/<scenario>-<hash> if not given.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Result folder; out/<scenario>-<hash> if not given."
+)
 @options.output_format
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
 def command(
@@ -43,7 +45,7 @@ def command(
       clustersim run reasoning_h100
       clustersim run azure_conversation --set workload.trace.path=AzureLLMInferenceTrace_conv.csv
       clustersim run mine.yaml --replications 10 --assert 'p99_ttft_ms<2000'
-    """  # noqa: D301 - \b keeps click from joining the lines
+    """
     from rich.console import Console
 
     from clustersim.report.console import print_replications, print_summary
@@ -97,7 +99,14 @@ def _replicate(scenario: Scenario, num: int, seed: int | None, bar: Progress) ->
 
 def _progress(quiet: bool) -> Progress:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True)
     return Progress(
@@ -105,5 +114,3 @@ def _progress(quiet: bool) -> Progress:
         TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True,
         disable=quiet or not console.is_terminal,
     )  # fmt: skip
-
-

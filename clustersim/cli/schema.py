@@ -16,7 +16,7 @@ def command() -> None:
       clustersim schema > scenario.schema.json
       # then, as the first line of a scenario:
       # yaml-language-server: $schema=scenario.schema.json
-    """  # noqa: D301 - \b keeps click from joining the lines
+    """
     from clustersim.scenario.load import json_schema
 
     click.echo(json.dumps(json_schema(), indent=2))

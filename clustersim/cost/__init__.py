@@ -1,0 +1,1 @@
+"""Cost: how long operators, collectives and steps take; pure arithmetic on specs and profiles."""

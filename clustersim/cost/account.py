@@ -59,7 +59,7 @@ def account(cost: CostModel, runs: Mapping[str, Floats]) -> Account:
         pick["num_prefills"], pick["largest_chunk"],
     )  # fmt: skip
     graph = cost.uses_graph(shape)
-    parts = {part: np.zeros(count) for part in PARTS}
+    parts: dict[str, Floats] = {part: np.zeros(count) for part in PARTS}
     operators: dict[str, float] = defaultdict(float)
     evidence: dict[str, float] = defaultdict(float)
     variance: dict[str, float] = defaultdict(float)

@@ -26,9 +26,7 @@ class Curve:
 
     def at(self, x: float) -> float:
         """Return y(x)."""
-        i = bisect_right(self.xs, x) - 1
-        if i < 0:
-            i = 0
+        i = max(0, bisect_right(self.xs, x) - 1)
         return self.values[i] + self.slopes[i] * (x - self.xs[i])
 
     def total(self, x: int, stride: int, count: int) -> float:

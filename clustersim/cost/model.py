@@ -78,7 +78,8 @@ class CostModel:
                             f"{timing.algorithm}: {timing.source}", timing.rel_error)  # fmt: skip
         fit, peak = self.fit(op.family, op.dtype)
         bandwidth = self.device.memory_bandwidth_bytes_per_s.value
-        seconds = fit.seconds(op.flops, op.bytes, op.depth, op.tasks, peak_flops_per_s=peak, bandwidth_bytes_per_s=bandwidth)
+        size = (op.flops, op.bytes, op.depth, op.tasks)
+        seconds = fit.seconds(*size, peak_flops_per_s=peak, bandwidth_bytes_per_s=bandwidth)
         compute = op.flops / (peak * fit.compute_frac)
         memory = op.bytes / (bandwidth * fit.memory_frac)
         work = np.minimum(np.maximum(compute, memory), seconds)
@@ -109,7 +110,8 @@ class CostModel:
     def uses_graph(self, shape: StepShape) -> NDArray[np.bool_]:
         """Return whether a step is pure decode and small enough for a captured graph."""
         rank = rank_shape(shape, self.parallelism)
-        return (rank.prefill_tokens == 0) & (rank.decode_seqs <= self.engine.cuda_graph_max_batch)
+        small = rank.decode_seqs <= self.engine.cuda_graph_max_batch
+        return np.asarray((rank.prefill_tokens == 0) & small)
 
     def device_s(self, shape: StepShape, graph: bool) -> Numbers:
         """Return the time that the device works on a step, all stages."""

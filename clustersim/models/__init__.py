@@ -1,0 +1,1 @@
+"""Models: their shape, memory and operators, without any device."""

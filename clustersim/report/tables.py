@@ -35,7 +35,9 @@ def step_table(step: StepAccount) -> RenderableType:
     table.add_row("host", "", "1", "-", "-", si(step.host_s, "s"), si(step.host_s, "s"),
                   f"{step.host_s / step.step_s:.1%}", "host", "")  # fmt: skip
     parts = ", ".join(
-        f"{part} {seconds / step.step_s:.0%}" for part, seconds in sorted(step.parts.items(), key=lambda item: -item[1]) if seconds
+        f"{part} {seconds / step.step_s:.0%}"
+        for part, seconds in sorted(step.parts.items(), key=lambda item: -item[1])
+        if seconds
     )
     how = "replayed from a captured graph" if step.graph else "launched one by one"
     wall = (
@@ -48,7 +50,10 @@ def step_table(step: StepAccount) -> RenderableType:
         seen.setdefault(f"{op.evidence}: {op.source}", []).append(op.name)
     for source, names in seen.items():
         sources.add_row(Text(", ".join(names), style="dim"), Text(source, style="dim"))
-    total = Text(f"step {si(step.step_s, 's')} = device {si(step.device_s, 's')} + host {si(step.host_s, 's')}   ({parts})", style="bold")
+    total = Text(
+        f"step {si(step.step_s, 's')} = device {si(step.device_s, 's')} + host {si(step.host_s, 's')}   ({parts})",
+        style="bold",
+    )
     return Group(table, total, Text(wall), Text("Sources", style="dim bold"), sources, Text(""))
 
 
@@ -73,7 +78,7 @@ def memory_table(plan: DeploymentPlan) -> RenderableType:
     for what, size in memory.rows():
         table.add_row(what, f"{size / GIGA:.2f} GB", f"{size / memory.capacity_bytes:.1%}")
     longest = min(plan.max_model_len, memory.tokens_per_rank)
-    lines = [
+    lines: list[RenderableType] = [
         Text(f"{plan.deployment.name}: {plan.deployment.model.name}, {plan.deployment.replicas} replicas on "
              f"{plan.num_accelerators} of {plan.cluster.num_accelerators} {device.name}", style="bold"),
         Text(f"Memory of one accelerator, {memory.capacity_bytes / GIGA:.1f} GB:"),

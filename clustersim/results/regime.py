@@ -84,7 +84,8 @@ def capacity_per_s(plan: DeploymentPlan, served: Served) -> float:
     most = deployment.scheduler.max_step_tokens or int(inputs.max())
     chunk = int(min(most, max(1.0, inputs.mean())))
     pairs = float((inputs * (inputs + 1) / 2).mean())
-    whole = StepShape(0, 0, splits * chunk, splits * pairs * chunk / max(1.0, inputs.mean()), splits * chunk, splits, chunk)
+    pairs *= splits * chunk / max(1.0, float(inputs.mean()))
+    whole = StepShape(0, 0, splits * chunk, pairs, splits * chunk, splits, chunk)
     prefill_s = float(plan.cost.device_s(whole, False)) / splits * float(inputs.mean()) / chunk
     decode_s = plan.step_time.decode(batch).at(batch * context) / batch * float(decodes.mean())
     return deployment.replicas / (prefill_s + decode_s)

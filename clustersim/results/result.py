@@ -73,7 +73,7 @@ def summarise(
         "regime_rule": RULE,
         **(every[0] if len(every) == 1 else _together(every, served, scenario)),
         "deployments": {plan.deployment.name: values for plan, values in zip(plans, every, strict=True)},
-        "settings_without_effect": without_effect(scenario, plans, served),
+        "settings_without_effect": without_effect(plans, served),
         "idle_accelerators": _idle(scenario, plans),
         "cpu_s": cpu_s,
     }
@@ -92,7 +92,8 @@ def _window(scenario: Scenario, records: RequestRecords) -> tuple[float, float]:
     last = float(np.nanmax(finish)) if np.isfinite(finish).any() else 0.0
     horizon = scenario.horizon_s or last
     end = min(horizon, last) if last > 0 else horizon
-    start = scenario.warm_up.end_s(end, finish, finish - arrival)
+    latency = np.asarray(finish - arrival, dtype=np.float64)
+    start = scenario.warm_up.end_s(end, np.asarray(finish, dtype=np.float64), latency)
     return (min(start, end), end)
 
 
@@ -258,14 +259,15 @@ def _idle(scenario: Scenario, plans: list[DeploymentPlan]) -> int:
 
 def _requests(scenario: Scenario, records: RequestRecords) -> pd.DataFrame:
     """Return one row a request that was issued, in order of arrival."""
-    frame = pd.DataFrame({name: records.column(name) for name in (*records.FLOATS, *records.INTS)})
+    columns = {name: records.column(name) for name in (*records.FLOATS, *records.INTS)}
+    frame: pd.DataFrame = pd.DataFrame(columns)
     frame = frame[np.isfinite(frame["arrival_s"])].sort_values("arrival_s", kind="stable", ignore_index=True)
     names = [deployment.name for deployment in scenario.deployments]
     workloads = [workload.name for workload in scenario.workloads]
     tenants = [[tenant.name for tenant in workload.all_tenants] for workload in scenario.workloads]
     tenant = [tenants[w][t] for w, t in zip(frame["workload"], frame["tenant"], strict=True)]
     frame["tenant"] = pd.Categorical(tenant)
-    frame["deployment"] = pd.Categorical.from_codes(frame["deployment"].to_numpy(), names)
-    frame["workload"] = pd.Categorical.from_codes(frame["workload"].to_numpy(), workloads)
-    frame["status"] = pd.Categorical.from_codes(frame["status"].to_numpy(), list(STATUS))
+    for column, words in (("deployment", names), ("workload", workloads), ("status", STATUS)):
+        codes = np.asarray(frame[column], dtype=np.int64)
+        frame[column] = pd.Categorical.from_codes(codes, pd.Index(words))
     return frame

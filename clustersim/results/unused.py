@@ -8,15 +8,14 @@ import numpy as np
 
 from clustersim.results.served import Served
 from clustersim.scenario.plan import DeploymentPlan
-from clustersim.scenario.schema import Scenario
 
 
-def without_effect(scenario: Scenario, plans: list[DeploymentPlan], served: list[Served]) -> list[str]:
+def without_effect(plans: list[DeploymentPlan], served: list[Served]) -> list[str]:
     """Return each such setting with the reason, in words."""
-    return [line for plan, view in zip(plans, served, strict=True) for line in _of(scenario, plan, view)]
+    return [line for plan, view in zip(plans, served, strict=True) for line in _of(plan, view)]
 
 
-def _of(scenario: Scenario, plan: DeploymentPlan, served: Served) -> Iterator[str]:
+def _of(plan: DeploymentPlan, served: Served) -> Iterator[str]:
     deployment = plan.deployment
     given = deployment.model_fields_set
     at = f"deployments.{deployment.name}"

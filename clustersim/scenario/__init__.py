@@ -1,1 +1,1 @@
-"""A scenario: an immutable value that says everything about a run; read from YAML and checked before anything starts."""
+"""A scenario: an immutable value that says everything about a run, read from YAML and checked before it starts."""

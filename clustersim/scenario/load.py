@@ -31,7 +31,7 @@ def load(source: str | Path, settings: Sequence[str] = ()) -> Scenario:
 def load_with_plans(
     source: str | Path, settings: Sequence[str] = ()
 ) -> tuple[Scenario, list[DeploymentPlan]]:
-    """Return the scenario and a plan for every deployment; everything that can be wrong is found here, with its line."""
+    """Return the scenario and a plan for every deployment; finds everything that can be wrong, with its line."""
     scenario, document = parse_with_places(read(source), settings)
     return scenario, plan(scenario, document)
 
@@ -40,7 +40,10 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON schema of scenario files, `extends` and `workload` included."""
     schema = Scenario.model_json_schema()
     properties = schema["properties"]
-    properties["extends"] = {"type": "string", "description": "A file beside this one, or a built-in scenario."}
+    properties["extends"] = {
+        "type": "string",
+        "description": "A file beside this one, or a built-in scenario.",
+    }
     properties["workload"] = properties["workloads"]["items"]
     schema["required"] = [name for name in schema["required"] if name != "workloads"]
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
@@ -54,9 +57,11 @@ def parse(document: Document, settings: Sequence[str] = ()) -> Scenario:
 
 
 def parse_with_places(document: Document, settings: Sequence[str] = ()) -> tuple[Scenario, Document]:
-    """Return the scenario, and the document as it was after `extends`, `--set` and `use` with the places of all keys."""
+    """Return the scenario, and its document after `extends`, `--set` and `use` with the places of all keys."""
     if not isinstance(document.data, Mapping):
-        raise InputError([Problem(str(document.place(())), "a scenario is a mapping that starts with a name")])
+        raise InputError(
+            [Problem(str(document.place(())), "a scenario is a mapping that starts with a name")]
+        )
     document = _extend(document, ())
     document = _one_workload(document)
     for setting in settings:
@@ -81,7 +86,11 @@ def read(source: str | Path) -> Document:
     path = Path(source)
     if path.is_file():
         return read_yaml(path)
-    name = path.stem if path.suffix in (".yaml", ".yml") and path.parent in (Path(), Path("scenarios")) else str(source)
+    name = (
+        path.stem
+        if path.suffix in (".yaml", ".yml") and path.parent in (Path(), Path("scenarios"))
+        else str(source)
+    )
     if name in library.names("scenarios"):
         return read_yaml(library.find("scenarios", name))
     raise InputError(
@@ -119,9 +128,17 @@ def _extend(document: Document, seen: tuple[str, ...]) -> Document:
 
 
 def _merge(base: Any, over: Any) -> Any:
-    if isinstance(base, Mapping) and isinstance(over, Mapping):
-        return {**base, **{key: _merge(base[key], value) if key in base else value for key, value in over.items()}}
+    """Return `over` on top of `base`: mappings key by key, unless `over` says it is of another kind or base."""
+    if isinstance(base, Mapping) and isinstance(over, Mapping) and not _another(base, over):
+        return {
+            **base,
+            **{key: _merge(base[key], value) if key in base else value for key, value in over.items()},
+        }
     return over
+
+
+def _another(base: Mapping[str, Any], over: Mapping[str, Any]) -> bool:
+    return any(key in over and over[key] != base.get(key) for key in ("kind", "base"))
 
 
 def _one_workload(document: Document) -> Document:
@@ -172,7 +189,9 @@ def _put(node: Any, steps: Sequence[str], value: Any, key: Key) -> tuple[Any, Ke
         return [*node[:index], inner, *node[index + 1 :]], full
     if node is None:
         node = {}
-    if isinstance(node, str):  # a name stands for a kind or a thing on the shelf, of which this is a variation
+    if isinstance(
+        node, str
+    ):  # a name stands for a kind or a thing on the shelf, of which this is a variation
         node = {"kind": node} if key[-1] in _PARTS else {"base": node}
     if not isinstance(node, Mapping):
         raise KeyError(f'"{".".join(map(str, key))}" is {node!r}, which has no "{step}"')
@@ -192,7 +211,9 @@ def _index(items: list[Any], step: str) -> int:
         return names.index(step)
     near = difflib.get_close_matches(step, names, n=1)
     hint = f' Did you mean "{near[0]}"?' if near else ""
-    raise KeyError(f'no item "{step}" in a list of {len(items)} (0 to {len(items) - 1}: {", ".join(names)}).{hint}')
+    raise KeyError(
+        f'no item "{step}" in a list of {len(items)} (0 to {len(items) - 1}: {", ".join(names)}).{hint}'
+    )
 
 
 def _use(document: Document) -> Document:

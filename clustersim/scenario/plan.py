@@ -128,12 +128,18 @@ def _problems(scenario: Scenario) -> Iterator[tuple[Key, str]]:
     names = [deployment.name for deployment in scenario.deployments]
     for index, workload in enumerate(scenario.workloads):
         if workload.to is None and len(names) > 1:
-            yield ("workloads", index), f'"to" is missing: which deployment serves it? Choices: {", ".join(names)}'
+            yield (
+                ("workloads", index),
+                f'"to" is missing: which deployment serves it? Choices: {", ".join(names)}',
+            )
         elif workload.to is not None and workload.to not in names:
             yield ("workloads", index, "to"), unknown("deployment", workload.to, names)
         loop = workload.closed_loop
         if loop and workload.num_requests is None and scenario.horizon_s is None:
-            yield ("workloads", index), "a closed loop never ends: give it num_requests, or the scenario a horizon"
+            yield (
+                ("workloads", index),
+                "a closed loop never ends: give it num_requests, or the scenario a horizon",
+            )
     if ok:
         yield from _room(scenario, by_name)
         for each in _plans(scenario):
@@ -150,7 +156,8 @@ def _room(scenario: Scenario, clusters: dict[str, Cluster]) -> Iterator[tuple[Ke
         if taken[cluster.name] > cluster.num_accelerators:
             yield (
                 ("deployments", index, "replicas"),
-                f'{deployment.replicas} replicas of {each} accelerators need {each * deployment.replicas}, but "{cluster.name}" '
+                f"{deployment.replicas} replicas of {each} accelerators need {each * deployment.replicas}, "
+                f'but "{cluster.name}" '
                 f"has {max(0, free)} of its {cluster.num_accelerators} left; it has room for {max(0, free) // each}",
             )
 
@@ -183,8 +190,8 @@ def _does_not_fit(plan: DeploymentPlan) -> str:
     device = plan.cluster.node.accelerator
     rows = ", ".join(f"{what} {size / GIGA:.1f} GB" for what, size in memory.rows()[:4] if size)
     text = (
-        f"{deployment.model.name} in {deployment.formats.weights} does not fit: of {memory.capacity_bytes / GIGA:.0f} GB on a "
-        f"{device.name} the engine may take {memory.usable_bytes / GIGA:.1f} GB, but needs {rows} and room for KV."
+        f"{deployment.model.name} in {deployment.formats.weights} does not fit: "
+        f"of {memory.capacity_bytes / GIGA:.0f} GB on a {device.name} the engine may take {memory.usable_bytes / GIGA:.1f} GB, but needs {rows} and room for KV."
     )
     for tp in (2, 4, 8, 16, 32, 64):
         layout = Parallelism(tp=tp, ep=tp if deployment.parallelism.ep > 1 else 1)

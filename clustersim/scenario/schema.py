@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from clustersim.cost.host import ServingEngineRef
+from clustersim.economics.prices import Price
 from clustersim.hardware.node import NodeRef
 from clustersim.hardware.site import SiteRef
 from clustersim.kinds import OneOf, Value
@@ -14,7 +15,6 @@ from clustersim.models.hf_config import ModelRef
 from clustersim.models.layout import Parallelism
 from clustersim.models.precision import Precision
 from clustersim.network.topologies import Network
-from clustersim.economics.prices import Price
 from clustersim.scenario.warm_up import WarmUp
 from clustersim.serving.routers import Router
 from clustersim.serving.schedulers import Scheduler
@@ -60,8 +60,12 @@ class Deployment(Value):
     parallelism: Parallelism = Parallelism()
     precision: Precision | None = None
     """Formats of weights, activations and KV cache; those of the published checkpoint if not given."""
-    scheduler: Annotated[Scheduler, OneOf("scheduler")] = Field(default="chunked_prefill", validate_default=True)
-    router: Annotated[Router, OneOf("router")] = Field(default="least_outstanding_requests", validate_default=True)
+    scheduler: Annotated[Scheduler, OneOf("scheduler")] = Field(
+        default="chunked_prefill", validate_default=True
+    )
+    router: Annotated[Router, OneOf("router")] = Field(
+        default="least_outstanding_requests", validate_default=True
+    )
     serving_engine: ServingEngineRef = Field(default="vllm-v1", validate_default=True)
     max_model_len: Annotated[int, Field(ge=1)] | None = None
     """Longest input plus output in tokens; longer requests are rejected. The model's own limit if not given."""
@@ -113,7 +117,7 @@ class Scenario(Value):
     outputs: Outputs = Outputs()
 
     def with_(self, *changes: tuple[str, object]) -> Scenario:
-        """Return this scenario with settings changed: with_(("deployments.0.precision", "bf16")).
+        """Return a copy with some settings changed, e.g. `with_(("deployments.0.precision", "bf16"))`.
 
         Paths and values are those of `--set`; raises InputError for a path or value that does not fit.
         """

@@ -17,6 +17,7 @@ from math import isnan
 from typing import TYPE_CHECKING, Protocol
 
 from simpy import Environment, Event
+from simpy.events import EventPriority
 
 from clustersim.records import FINISHED, RequestRecords, RunRecords
 from clustersim.serving.kv_cache import KvCache
@@ -24,8 +25,8 @@ from clustersim.serving.kv_cache import KvCache
 if TYPE_CHECKING:
     from clustersim.cost.curve import Curve
 
-#: Events of the same time: arrivals (SimPy's NORMAL, 1) come before the ends of steps.
-_AFTER_ARRIVALS = 2
+#: Events of the same time: arrivals (SimPy's NORMAL, 1) come before the ends of steps, these in order of replica.
+_AFTER_ARRIVALS = EventPriority(2)
 
 
 class StepTimes(Protocol):
@@ -181,7 +182,7 @@ class Replica:
         event._value = None
         assert event.callbacks is not None
         event.callbacks.append(self._advance)
-        self.env.schedule(event, _AFTER_ARRIVALS, max(0.0, time - self.env.now))
+        self.env.schedule(event, _AFTER_ARRIVALS + self.index, max(0.0, time - self.env.now))
 
     def _advance(self, event: Event) -> None:
         """End the run in progress, then plan and start the next."""

@@ -1,0 +1,1 @@
+"""Studies: replications, explanations, catalogues, assertions."""

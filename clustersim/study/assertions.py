@@ -12,7 +12,14 @@ from typing import Any
 from clustersim.errors import InputError, unknown
 
 _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = MappingProxyType(
-    {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "==": operator.eq, "!=": operator.ne}
+    {
+        "<=": operator.le,
+        ">=": operator.ge,
+        "<": operator.lt,
+        ">": operator.gt,
+        "==": operator.eq,
+        "!=": operator.ne,
+    }
 )
 _FORM = re.compile(r"^\s*([A-Za-z0-9_.-]+?)\s*(<=|>=|==|!=|<|>)\s*(\S+)\s*$")
 
@@ -32,7 +39,9 @@ class Assertion:
         if found is None:
             return f"{self.text}: {self.metric} has no value (unbounded, or nothing to measure)"
         if isinstance(found, str) != isinstance(self.value, str):
-            raise InputError(f"--assert '{self.text}': {self.metric} is {found!r}, which cannot be compared so")
+            raise InputError(
+                f"--assert '{self.text}': {self.metric} is {found!r}, which cannot be compared so"
+            )
         if _COMPARE[self.compare](found, self.value):
             return None
         return f"{self.text}: {self.metric} is {found if isinstance(found, str) else format(found, '.6g')}"

@@ -70,7 +70,8 @@ def explain(plan: DeploymentPlan, name: str, shape: StepShape) -> StepAccount:
     """Return the account of one step of a single shape."""
     cost = plan.cost
     graph = bool(cost.uses_graph(shape))
-    rows, parts, kernels = [], dict.fromkeys(PARTS, 0.0), 0
+    rows, kernels = [], 0
+    parts: dict[str, float] = dict.fromkeys(PARTS, 0.0)
     for op in cost.ops(shape):
         estimate = cost.estimate(op, graph)
         total, launch = op.count * float(estimate.seconds), op.count * float(estimate.launch_s)

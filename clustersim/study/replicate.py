@@ -94,5 +94,3 @@ def _numbers(metrics: Mapping[str, Any], prefix: str = "") -> list[tuple[str, fl
             for name, inner in value.items():
                 rows += _numbers(inner, f"deployments.{name}.")
     return rows
-
-

@@ -11,49 +11,11 @@ import toy
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from clustersim.serving.routers.least_outstanding import LeastOutstandingRequests, LeastOutstandingTokens
-from clustersim.serving.routers.round_robin import RoundRobin
-from clustersim.serving.schedulers.chunked_prefill import ChunkedPrefill
-from clustersim.serving.schedulers.static_batch import StaticBatch
 from clustersim.serving.stepwise import StepwiseReplica
 from clustersim.simulation import simulate
 
 TIMES = ("arrival_s", "scheduled_s", "first_token_s", "first_answer_s", "finish_s")
 COUNTS = ("num_preemptions", "replica", "status")
-ROUTERS = (RoundRobin(), LeastOutstandingRequests(), LeastOutstandingTokens())
-
-
-def draw_mix(rng: np.random.Generator) -> toy.Mix:
-    """Return a mix that is tight in everything: KV blocks, slots and the token budget."""
-    count = int(rng.integers(1, 31))
-    longest = int(rng.choice([4, 40, 300]))
-    lengths = [rng.integers(low, high, count) for low, high in ((1, longest), (0, longest), (1, longest))]
-    gaps = rng.geometric(1 / rng.choice([8, 4000, 60000]), count) * (rng.random(count) < rng.choice([0.2, 0.8]))
-    ticks = np.cumsum(gaps)
-    ticks[: rng.integers(count + 1)] = 0
-    block_size = int(rng.choice([1, 4, 16]))
-    needed = -(-int(max(map(sum, zip(*lengths, strict=True)))) // block_size)
-    slots = int(rng.integers(1, 9))
-    budget = int(rng.choice([1, 3, 16, 100, 10000]))
-    parallel = int(rng.integers(1, 4))
-    users = int(rng.choice([0, 0, 1, 7]))
-    return toy.Mix(
-        arrival_s=(np.sort(ticks) * toy.TICK_S).tolist(),
-        input=lengths[0].tolist(),
-        thinking=lengths[1].tolist(),
-        answer=lengths[2].tolist(),
-        scheduler=StaticBatch(max_num_seqs=slots)
-        if rng.random() < 0.25
-        else ChunkedPrefill(max_num_seqs=slots, token_budget=budget),
-        router=ROUTERS[rng.integers(3)],
-        replicas=int(rng.integers(1, 4)),
-        data_parallel=parallel,
-        in_flight=parallel * int(rng.integers(1, 3)),
-        block_size=block_size,
-        num_blocks=int(needed * rng.choice([1, 1.3, 2, 50])),
-        users=users,
-        think_s=float(rng.choice([0, 5000])) * toy.TICK_S,
-    )
 
 
 def assert_same(runs: dict[str, np.ndarray], steps: dict[str, np.ndarray], rel: float) -> None:
@@ -66,7 +28,7 @@ def assert_same(runs: dict[str, np.ndarray], steps: dict[str, np.ndarray], rel: 
 @settings(max_examples=300)
 @given(st.integers(0, 2**32 - 1))
 def test_every_timestamp_is_equal_where_sums_are_exact(seed: int) -> None:
-    mix = draw_mix(np.random.default_rng(seed))
+    mix = toy.draw_mix(np.random.default_rng(seed))
     runs, steps = toy.serve(mix), toy.serve(mix, replica=StepwiseReplica)
     event(f"preempted: {runs.requests['num_preemptions'].any()}")
     assert np.isfinite(runs.requests["finish_s"]).all()
@@ -77,7 +39,7 @@ def test_every_timestamp_is_equal_where_sums_are_exact(seed: int) -> None:
 @given(st.integers(0, 2**32 - 1))
 def test_every_timestamp_agrees_where_sums_are_rounded(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    mix = dataclasses.replace(draw_mix(rng), replicas=1)
+    mix = dataclasses.replace(toy.draw_mix(rng), replicas=1)
     times = np.sort(np.where(rng.random(len(mix.input)) < 0.3, 0.0, rng.exponential(0.1, len(mix.input))))
     mix = dataclasses.replace(mix, arrival_s=times.tolist(), think_s=float(rng.exponential(0.01)))
     made_up = toy.Steps(*rng.uniform(1, 2000, 2), tuple(rng.uniform(0, 3, 4)), *rng.uniform(0, 30, 2))
@@ -86,7 +48,7 @@ def test_every_timestamp_agrees_where_sums_are_rounded(seed: int) -> None:
 
 
 def test_the_mixes_preempt_chunk_and_cut_runs_short() -> None:
-    mixes = [draw_mix(np.random.default_rng(seed)) for seed in range(100)]
+    mixes = [toy.draw_mix(np.random.default_rng(seed)) for seed in range(100)]
     outcomes = [toy.serve(mix) for mix in mixes]
 
     def share(what: list[Any]) -> float:

@@ -160,7 +160,7 @@ def load_of(row: Row) -> tuple[dict[str, Any], dict[str, Any]]:
         workload |= {"arrivals": {"kind": "all_at_once"}, "num_requests": load}
         return workload, {"kind": "static_batch", "max_num_seqs": load}
     if kind == "concurrency":
-        workload |= {"arrivals": {"kind": "closed_loop", "concurrency": load}, "num_requests": max(5 * load, 40)}
+        workload |= {"arrivals": {"kind": "closed_loop", "concurrency": load}, "num_requests": max(10 * load, 40)}
         return workload, {"kind": "chunked_prefill", "max_num_seqs": max(1024, load)}
     if kind == "offline_all_at_once":
         workload |= {"arrivals": {"kind": "all_at_once"}, "num_requests": min(load, _MOST_REQUESTS)}
