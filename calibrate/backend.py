@@ -36,6 +36,16 @@ class DeviceBackend(ABC):
     def torch_device(self) -> str:
         """Return the name torch knows it by."""
 
+    @property
+    def memory_bytes(self) -> int:
+        """Return the device's whole memory: what the sizes of the benchmarks are bounded by."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how much memory it has")
+
+    @property
+    def cache_bytes(self) -> int:
+        """Return the bytes of its last-level cache: operands rotate through more than twice as much."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how large its last-level cache is")
+
     @abstractmethod
     def time(self, call: Timed, calls: int = 1) -> float:
         """Return the seconds of `calls` calls, one after another, divided by `calls`."""

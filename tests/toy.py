@@ -23,6 +23,7 @@ from clustersim.serving.schedulers.static_batch import StaticBatch
 
 #: Whole ticks add up without rounding, so that events which ought to fall together do.
 TICK_S = 2.0**-20
+CHUNKED = ChunkedPrefill()
 ROUTERS = (RoundRobin(), LeastOutstandingRequests(), LeastOutstandingTokens())
 
 
@@ -84,8 +85,8 @@ class Mix:
     input: Sequence[int]
     thinking: Sequence[int]
     answer: Sequence[int]
-    scheduler: Scheduler = ChunkedPrefill()
-    router: Router = RoundRobin()
+    scheduler: Scheduler = CHUNKED
+    router: Router = ROUTERS[0]
     replicas: int = 1
     data_parallel: int = 1
     in_flight: int = 1
@@ -169,7 +170,9 @@ def draw_mix(rng: np.random.Generator) -> Mix:
     count = int(rng.integers(1, 31))
     longest = int(rng.choice([4, 40, 300]))
     lengths = [rng.integers(low, high, count) for low, high in ((1, longest), (0, longest), (1, longest))]
-    gaps = rng.geometric(1 / rng.choice([8, 4000, 60000]), count) * (rng.random(count) < rng.choice([0.2, 0.8]))
+    gaps = rng.geometric(1 / rng.choice([8, 4000, 60000]), count) * (
+        rng.random(count) < rng.choice([0.2, 0.8])
+    )
     ticks = np.cumsum(gaps)
     ticks[: rng.integers(count + 1)] = 0
     block_size = int(rng.choice([1, 4, 16]))
@@ -178,6 +181,9 @@ def draw_mix(rng: np.random.Generator) -> Mix:
     budget = int(rng.choice([1, 3, 16, 100, 10000]))
     parallel = int(rng.integers(1, 4))
     users = int(rng.choice([0, 0, 1, 7]))
+    replicas = int(rng.integers(1, 4))
+    # Without a pause, an end on one replica is an arrival on another, which may see it or not if it steps then too.
+    thinks = replicas > 1 or rng.random() < 0.5
     return Mix(
         arrival_s=(np.sort(ticks) * TICK_S).tolist(),
         input=lengths[0].tolist(),
@@ -187,13 +193,13 @@ def draw_mix(rng: np.random.Generator) -> Mix:
         if rng.random() < 0.25
         else ChunkedPrefill(max_num_seqs=slots, token_budget=budget),
         router=ROUTERS[rng.integers(3)],
-        replicas=int(rng.integers(1, 4)),
+        replicas=replicas,
         data_parallel=parallel,
         in_flight=parallel * int(rng.integers(1, 3)),
         block_size=block_size,
         num_blocks=int(needed * rng.choice([1, 1.3, 2, 50])),
         users=users,
-        think_s=float(rng.choice([0, 5000])) * TICK_S,
+        think_s=thinks * 5000 * TICK_S,
     )
 
 

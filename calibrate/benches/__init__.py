@@ -31,6 +31,10 @@ class Bench(ABC):
     def work(self, case: Case) -> Work:
         """Return what one call does, by the definitions of clustersim.cost.profile."""
 
+    def gaps(self, backend: DeviceBackend) -> Sequence[str]:  # noqa: ARG002
+        """Return what it cannot measure on this device and why, in words."""
+        return ()
+
 
 def benches() -> Mapping[str, Bench]:
     """Return every benchmark by name; every module of this package is imported once."""

@@ -69,13 +69,15 @@ class Fabric:
         link = self.scale_up.bandwidth_bytes_per_s.value if self.scale_up else None
         found = []
         for name, fit in fits.items():
-            usable = name == "nccl" or bool(np.all(op.message_bytes <= fit.largest_message_bytes))
-            if usable and op.ranks <= 2 * max(fit.bandwidth_frac):
-                seconds = fit.seconds(op.message_bytes, op.ranks, link)
-                error = fit.error.median_ape_frac if fit.error else None
-                empty = fit.seconds(np.zeros(()), op.ranks, link)
-                found.append(Timing(seconds, np.minimum(empty, seconds), name, fit.evidence, fit.source, error))
-        if found:
+            if op.ranks > 2 * max(fit.bandwidth_frac):
+                continue
+            seconds = fit.seconds(op.message_bytes, op.ranks, link)
+            error = fit.error.median_ape_frac if fit.error else None
+            empty = np.minimum(fit.seconds(np.zeros(()), op.ranks, link), seconds)
+            if name != "nccl":  # a kernel for small messages
+                seconds = np.where(op.message_bytes <= fit.largest_message_bytes, seconds, np.inf)
+            found.append(Timing(seconds, empty, name, fit.evidence, fit.source, error))
+        if any(timing.algorithm == "nccl" for timing in found):
             return _fastest(found)
         if op.family == "send":
             return self._send(op, self._in())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -27,8 +27,12 @@ class ServingEngine(Value):
     """Decode steps of up to this many sequences a rank replay a captured graph; 0 for none."""
     memory_frac: Annotated[float, Field(gt=0, le=1)] = 0.9
     """Share of an accelerator's memory the engine may take (vLLM's gpu_memory_utilization)."""
+    memory_frac_of: Literal["all", "free"] = "all"
+    """What that is a share of: all memory, or what is free for KV once all else has its place (TensorRT-LLM)."""
     reserved_bytes: Figure[Bytes]
-    """Memory of driver context, communication buffers and captured graphs on each accelerator."""
+    """Memory of the driver's context, libraries and captured graphs on each accelerator."""
+    communication_bytes: Figure[Bytes] | None = None
+    """Memory of communication buffers on each accelerator of a replica that has several."""
     block_size: Annotated[int, Field(ge=1)] = 16
     """Tokens in one KV block."""
 

@@ -56,15 +56,28 @@ class Memory:
         return kv_bytes_per_token_per_rank(self.spec, self.parallelism, self.precision)[0]
 
     @property
+    def reserved_bytes(self) -> float:
+        """What the driver, libraries, captured graphs and, between several accelerators, communication hold."""
+        buffers = self.engine.communication_bytes
+        several = self.parallelism.num_accelerators > 1
+        return self.engine.reserved_bytes.value + (buffers.value if buffers and several else 0.0)
+
+    @property
+    def taken_bytes(self) -> float:
+        """What is taken before KV blocks."""
+        return self.weights_bytes + self.activations_bytes + self.window_bytes + self.reserved_bytes
+
+    @property
     def usable_bytes(self) -> float:
-        """What the engine may take."""
-        return self.capacity_bytes * self.engine.memory_frac
+        """What the engine may take: a share of all memory, or all else and a share of what that leaves."""
+        if self.engine.memory_frac_of == "all":
+            return self.capacity_bytes * self.engine.memory_frac
+        return self.taken_bytes + self.engine.memory_frac * (self.capacity_bytes - self.taken_bytes)
 
     @property
     def kv_bytes(self) -> float:
         """What is left for the cache of one rank; negative where the model does not fit."""
-        taken = self.weights_bytes + self.activations_bytes + self.window_bytes + self.engine.reserved_bytes.value
-        return self.usable_bytes - taken
+        return self.usable_bytes - self.taken_bytes
 
     @property
     def blocks_per_rank(self) -> int:
@@ -92,7 +105,7 @@ class Memory:
             ("weights", self.weights_bytes),
             ("activations, peak", self.activations_bytes),
             ("sliding-window KV", self.window_bytes),
-            ("driver, communication buffers, graphs", self.engine.reserved_bytes.value),
+            ("driver, communication buffers, graphs", self.reserved_bytes),
             ("KV blocks", self.kv_bytes),
             ("left to others", self.capacity_bytes - self.usable_bytes),
         ]

@@ -28,7 +28,8 @@ rope 64, value 128, latent 512.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -39,19 +40,21 @@ from pydantic import Field, ValidationError
 
 from clustersim import library
 from clustersim.errors import InputError, unknown
-from clustersim.hardware.figure import Evidence
+from clustersim.hardware.accelerator import Accelerator
+from clustersim.hardware.figure import Evidence, Figure
 from clustersim.kinds import Value
-from clustersim.units import Bytes, BytesPerSecond, Seconds
+from clustersim.units import Bytes, BytesPerSecond, FlopsPerSecond, Seconds, Watts
 from clustersim.yaml_file import problems_of, read_yaml
 
 Array = NDArray[np.float64]
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
-Precision = Literal["bf16", "fp8", "int8", "fp4"]
+Precision = Literal["bf16", "fp8", "int8", "fp4", "fp32"]
 
 #: Data type in a profile -> the peak its matrix products run at (weight-only formats compute in bf16).
 PEAKS: Mapping[str, Precision] = {
     "bf16": "bf16", "fp8": "fp8", "fp8_block": "fp8", "nvfp4": "fp4", "int8": "int8", "w8a16": "bf16",
     "w4a16": "bf16", "w4a16_mxfp4": "bf16", "w4a8_mxfp4": "fp8",
+    "fp32": "fp32",
 }  # fmt: skip
 #: Other words for the same data type.
 SYNONYMS: Mapping[str, str] = {"fp16": "bf16", "fp4": "nvfp4", "mxfp4": "w4a16_mxfp4", "int4": "w4a16"}
@@ -61,6 +64,8 @@ BY_KV_DTYPE = ("attention_decode", "mla_prefill", "mla_decode")
 #: message_bytes * (n - 1) / n (the "bus" factors of nccl-tests, doc/PERFORMANCE.md).
 RING_STEPS: Mapping[str, int] = {"all_reduce": 2, "all_gather": 1, "reduce_scatter": 1, "all_to_all": 1}
 
+#: The source of a figure that a scenario sets (see `Figure`).
+_BY_USER = Figure.model_fields["source"].default
 _EVIDENCE_ORDER: tuple[Evidence, ...] = ("measured", "fitted", "datasheet", "published", "assumed")
 
 
@@ -105,6 +110,8 @@ class Fit(Value):
     error: Error | None = None
     """On the shapes of models (`bands` says which), held out."""
     bands: dict[str, Error] = Field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    """Constant -> its 95 % interval (SI), by bootstrap over runs, then samples."""
 
     def seconds(
         self,
@@ -129,7 +136,7 @@ class Fit(Value):
         """Return this fit for something it was not fitted on: `assumed`, and without the errors."""
         changes: dict[str, object] = {"source": f"{why}: {self.source}", "evidence": "assumed", "peak": peak}
         return self.model_copy(
-            update={**changes, "num_rows": 0, "num_refused": 0, "error": None, "bands": {}}
+            update={**changes, "num_rows": 0, "num_refused": 0, "error": None, "bands": {}, "intervals": {}}
         )
 
 
@@ -196,6 +203,78 @@ class Provenance(Value):
     date: str
     num_rows: int = 0
     caveats: list[str] = Field(default_factory=list)
+    machine: dict[str, str] = Field(default_factory=dict)
+    """Driver, library and kernel versions, CPU flags, governor, clocks, environment; the host's name is hashed."""
+    plan: str = ""
+    plan_hash: str = ""
+    started: str = ""
+    ended: str = ""
+
+
+class DeviceFigures(Value):
+    """What the device itself was measured to do. Peaks: data type -> figure."""
+
+    kind: Literal["cpu", "gpu"]
+    driver_name: str
+    """The device's name as its driver says it."""
+    fractions_of: Literal["datasheet", "measured"]
+    """Whose peaks the fits' fractions are shares of. Where they are the measured ones (devices of no datasheet),
+    `Profile.applied_to` puts these figures in the place of the specification's."""
+    peak_flops_per_s: dict[str, Figure[FlopsPerSecond]] = Field(default_factory=dict)
+    """The most that any operator reached, at its fastest."""
+    sustained_flops_per_s: dict[str, Figure[FlopsPerSecond]] = Field(default_factory=dict)
+    """The most that any operator reached by its median."""
+    memory_bandwidth_bytes_per_s: Figure[BytesPerSecond] | None = None
+    memory_bytes: Figure[Bytes] | None = None
+    kernel_launch_s: Figure[Seconds] | None = None
+
+
+class LinkFit(Value):
+    """A path between two devices or nodes: seconds = latency + bytes / bandwidth, in segments of message size."""
+
+    path: str
+    """nvlink, pcie, ib, tcp, wan, ..."""
+    a: str
+    b: str
+    latency_s: Seconds
+    bandwidth_bytes_per_s: BytesPerSecond
+    burst_bytes: Bytes = 0.0
+    """What a shaped link lets through before it shapes."""
+    segments: list[tuple[Bytes, Seconds, BytesPerSecond]] = Field(default_factory=list)
+    """From this message size on: latency and bandwidth."""
+    intervals: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    median_ape_frac: float | None = None
+    num_rows: int = 0
+    flags: list[str] = Field(default_factory=list)
+    evidence: Evidence = "measured"
+
+
+class Quality(Value):
+    """What speaks for and against a measured profile."""
+
+    contended: bool
+    """Whether other programs ran meanwhile: such a profile yields to any other of the device."""
+    throttled: bool
+    steady: bool
+    """Whether at least nine tenths of the rows reached a steady state before they were timed."""
+    canary_drift_frac: float
+    """The largest change of a canary's median over a block of cases."""
+    coverage_frac: float
+    """Cases measured of those planned."""
+    num_flagged: dict[str, int] = Field(default_factory=dict)
+    """Flag -> rows that carry it."""
+
+
+class Validation(Value):
+    """Errors of the whole profile, as shares of the measured time; `e2e_*` on whole steps of a model."""
+
+    cv_ape_frac: float
+    """Median over rows, each predicted by a fit that did not see its shape."""
+    cv_p90_ape_frac: float
+    num_rows: int
+    e2e_ape_frac: float | None = None
+    e2e_p90_ape_frac: float | None = None
+    num_steps: int = 0
 
 
 class Profile(Value):
@@ -211,6 +290,43 @@ class Profile(Value):
     collectives: dict[str, dict[str, CollectiveFit]] = Field(default_factory=dict)
     """Operation -> implementation ("nccl", "custom") -> fit."""
     moe_imbalance: Imbalance | None = None
+    tables: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """Family -> data type -> Parquet file of measured rows, relative to the profile's folder."""
+    device_figures: DeviceFigures | None = None
+    links: list[LinkFit] = Field(default_factory=list)
+    host: dict[str, Figure[Seconds]] = Field(default_factory=dict)
+    """Times of the host: of a dispatch, a launch, a synchronisation, ..."""
+    power: dict[str, Figure[Watts]] = Field(default_factory=dict)
+    """Draw by what the device does: idle, gemm, memory, ..."""
+    gaps: dict[str, str] = Field(default_factory=dict)
+    """What was not measured -> why."""
+    quality: Quality | None = None
+    validation: Validation | None = None
+    unvalidated: bool = False
+    """Whether it was measured and never held against whole steps of a model."""
+
+    def applied_to(self, device: Accelerator) -> Accelerator:
+        """Return the accelerator with the figures measured on it, where this profile's fractions are shares of them.
+
+        What the user set in a scenario stays as set.
+        """
+        measured = self.device_figures
+        if measured is None or measured.fractions_of == "datasheet":
+            return device
+        figures: dict[str, Figure[float] | None] = {
+            f"{dtype}_flops_per_s": figure for dtype, figure in measured.peak_flops_per_s.items()
+        }
+        for name in ("memory_bandwidth_bytes_per_s", "memory_bytes", "kernel_launch_s"):
+            figures[name] = getattr(measured, name)
+        return device.model_copy(
+            update={
+                name: figure
+                for name, figure in figures.items()
+                if figure is not None
+                and name in type(device).model_fields
+                and getattr(getattr(device, name), "source", "") != _BY_USER
+            }
+        )
 
     def fit(self, family: str, dtype: str = "bf16") -> Fit:
         """Return the constants for a family and data type, and in `source` how far they had to be fetched.
@@ -240,21 +356,65 @@ def folder() -> Path:
     return library.ROOT / "hardware_specs" / "profiles"
 
 
-@cache
+def user_folder() -> Path:
+    """Return where a user's own profiles lie: $CLUSTERSIM_PROFILES, or ~/.clustersim/profiles.
+
+    `python -m calibrate run` writes there, and `load_profile` looks there first, so that what was measured is
+    used with no other step.
+    """
+    given = os.environ.get("CLUSTERSIM_PROFILES", "")
+    return Path(given).expanduser() if given else Path.home() / ".clustersim" / "profiles"
+
+
 def load_profile(device: str, name: str | None = None) -> Profile | None:
     """Return a device's profile, or None where it has none (then `generic` serves).
 
-    Without a name: the one of the best evidence (measured, fitted, ..., assumed), and of those the newest.
+    The user's profiles and the built-in ones count alike; of one name, the user's. Without a name: the one of the
+    best evidence (measured, fitted, ..., assumed), and of those the newest; one measured while other programs
+    ran yields to any other. Families and collectives that it lacks come from the next best.
     """
-    paths = {path.parent.name: path for path in sorted((folder() / device).glob("*/profile.yaml"))}
+    return _load_profile(device, name, (folder(), user_folder()))
+
+
+@cache
+def _load_profile(device: str, name: str | None, folders: tuple[Path, ...]) -> Profile | None:
+    paths = {
+        path.parent.name: path for root in folders for path in sorted((root / device).glob("*/profile.yaml"))
+    }
     if name is not None:
         if name not in paths:
             raise InputError(unknown(f"profile of {device}", name, paths))
         return read_profile(paths[name])
-    profiles = sorted(
-        (read_profile(path) for path in paths.values()), key=lambda p: p.provenance.date, reverse=True
-    )
-    return min(profiles, key=lambda p: _EVIDENCE_ORDER.index(p.evidence), default=None)
+    profiles = sorted((read_profile(path) for path in paths.values()), key=_newest, reverse=True)
+    profiles.sort(key=_worth)
+    return _completed(profiles[0], profiles[1:]) if profiles else None
+
+
+def forget_profiles() -> None:
+    """Look at the folders anew when a profile is next asked for."""
+    _load_profile.cache_clear()
+
+
+def _newest(profile: Profile) -> tuple[str, str]:
+    return profile.provenance.date, profile.provenance.ended
+
+
+def _worth(profile: Profile) -> tuple[bool, int]:
+    contended = profile.quality is not None and profile.quality.contended
+    return contended, _EVIDENCE_ORDER.index(profile.evidence)
+
+
+def _completed(best: Profile, others: Sequence[Profile]) -> Profile:
+    """Return `best` with what it lacks from the others; fractions of measured peaks mix with no others."""
+    if best.evidence != "measured" or (best.device_figures and best.device_figures.fractions_of == "measured"):
+        return best
+    fits, collectives = dict(best.fits), dict(best.collectives)
+    for other in others:
+        if other.device_figures is None or other.device_figures.fractions_of == "datasheet":
+            fits |= {family: fit for family, fit in other.fits.items() if family not in fits}
+            collectives |= {name: fit for name, fit in other.collectives.items() if name not in collectives}
+    imbalance = next((p.moe_imbalance for p in (best, *others) if p.moe_imbalance), None)
+    return best.model_copy(update={"fits": fits, "collectives": collectives, "moe_imbalance": imbalance})
 
 
 @cache

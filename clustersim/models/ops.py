@@ -233,6 +233,8 @@ class _Builder:
     def dtype(self, kind: TensorKind) -> str:
         """Return the kind of kernel that multiplies the matrices of a tensor kind, as profiles name them."""
         weights = self.precision.format_of(kind)
+        if weights == "mxfp4" and self.precision.activations == "fp8":
+            return "w4a8_mxfp4"
         if weights != self.precision.weights:
             return compute_dtype(weights)
         if compute_dtype(weights, self.precision.activations) == "bf16" and weights not in ("bf16", "fp16"):

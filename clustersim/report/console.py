@@ -35,7 +35,9 @@ def summary(result: Result, paths: Iterable[Path] = ()) -> RenderableType:
         metrics = result.metrics["deployments"][plan.deployment.name]
         parts.append(_Deployment(result, plan, metrics))
         parts += [Padding(line, (0, 0, 0, 2)) for line in _rests(plan, metrics)]
-    parts += [Padding(_hang("Note:", line), (0, 0, 0, 2)) for line in map(words.clean, words.warnings(result))]
+    parts += [
+        Padding(_hang("Note:", line), (0, 0, 0, 2)) for line in map(words.clean, words.warnings(result))
+    ]
     parts += _files(list(paths))
     return Group(*parts)
 
@@ -134,10 +136,16 @@ def _rests(plan: DeploymentPlan, metrics: Mapping[str, Any]) -> Iterable[Rendera
     evidence = metrics["time_by_evidence"]
     if evidence:
         shares = ", ".join(
-            f"{words.percent(evidence[kind])} {kind}" for kind in words.EVIDENCE if evidence.get(kind, 0) >= 0.005
+            f"{words.percent(evidence[kind])} {kind}"
+            for kind in words.EVIDENCE
+            if evidence.get(kind, 0) >= 0.005
         )
         interval = words.error_interval(metrics)
-        text = f" 80 % interval of TPOT p50, for the error of the operator model alone: {interval}." if interval else ""
+        text = (
+            f" 80 % interval of TPOT p50, for the error of the operator model alone: {interval}."
+            if interval
+            else ""
+        )
         yield _hang("Rests on:", f"{shares}.{text}")
 
 

@@ -77,7 +77,9 @@ def scenario_yaml(result: Result) -> str:
     yaml.default_flow_style = False
     yaml.width = 4096
     stream = StringIO()
-    stream.write(f"# As clustersim {version('clustersim')} resolved it; run it with: clustersim run scenario.yaml\n")
+    stream.write(
+        f"# As clustersim {version('clustersim')} resolved it; run it with: clustersim run scenario.yaml\n"
+    )
     yaml.dump(_resolved(result), stream)
     return stream.getvalue()
 
@@ -167,7 +169,9 @@ def _check(target: Path, out: Path) -> None:
         raise InputError(f'"{out}" exists and no run of clustersim wrote it; give another folder')
     others = [name for name in found if name not in FILES]
     if others:
-        raise InputError(f'"{out}" also holds "{others[0]}", which would be lost; move it or give another folder')
+        raise InputError(
+            f'"{out}" also holds "{others[0]}", which would be lost; move it or give another folder'
+        )
 
 
 @contextmanager

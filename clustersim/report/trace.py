@@ -53,7 +53,7 @@ def trace(result: Result) -> str:
         "runs": f"{len(slices)} of {num_runs}",
         "counter_points": f"{len(points)} of {num_runs}",
         "requests": f"{len(shown)} of {num_requests}",
-        "note": "Where not all are drawn, those that are lie evenly over the run; gaps between steps are then not idle time.",
+        "note": "Where not all are drawn, those drawn lie evenly over the run; gaps are then not idle time.",
     }
     other = {"scenario": result.scenario.name, "seed": result.seed, "drawn": kept}
     return _write([*_names(result), *events], other)
@@ -94,8 +94,20 @@ def _names(result: Result) -> Iterator[Event]:
             name = f"{plan.deployment.name} / replica {index}"
             yield {"ph": "M", "name": "process_name", "pid": pid, "tid": 0, "args": {"name": name}}
             yield {"ph": "M", "name": "process_sort_index", "pid": pid, "tid": 0, "args": {"sort_index": pid}}
-            yield {"ph": "M", "name": "thread_name", "pid": pid, "tid": _STEPS, "args": {"name": "engine steps"}}
-            yield {"ph": "M", "name": "thread_name", "pid": pid, "tid": _REQUESTS, "args": {"name": "requests"}}
+            yield {
+                "ph": "M",
+                "name": "thread_name",
+                "pid": pid,
+                "tid": _STEPS,
+                "args": {"name": "engine steps"},
+            }
+            yield {
+                "ph": "M",
+                "name": "thread_name",
+                "pid": pid,
+                "tid": _REQUESTS,
+                "args": {"name": "requests"},
+            }
         first += plan.deployment.replicas
 
 
@@ -125,7 +137,10 @@ def _counters(served: Served, picked: Ints, num_blocks: int) -> Iterator[Event]:
     )
     for name, values in names:
         for replica, start, value in zip(
-            runs["replica"][picked].tolist(), runs["start_s"][picked].tolist(), values[picked].tolist(), strict=True
+            runs["replica"][picked].tolist(),
+            runs["start_s"][picked].tolist(),
+            values[picked].tolist(),
+            strict=True,
         ):
             yield {
                 "ph": "C", "name": name, "pid": _process(replica), "tid": 0, "ts": _us(start), "args": {name: value}
@@ -133,7 +148,7 @@ def _counters(served: Served, picked: Ints, num_blocks: int) -> Iterator[Event]:
 
 
 def _requests(served: Served, picked: Ints, first: int) -> Iterator[Event]:
-    """Yield the phases of requests as nested asynchronous slices; one that never finished ends where it was seen last."""
+    """Yield the phases of requests as nested asynchronous slices, as far as each request came."""
     columns = {name: column[picked].tolist() for name, column in served.requests.items()}
     for index, row in zip(picked.tolist(), zip(*columns.values(), strict=True), strict=True):
         request = dict(zip(columns, row, strict=True))
@@ -145,12 +160,13 @@ def _requests(served: Served, picked: Ints, first: int) -> Iterator[Event]:
         if not spans:
             continue
         same = {"cat": "request", "id": first + index, "pid": _process(request["replica"]), "tid": _REQUESTS}
-        args = {name: int(request[name]) for name in ("input_tokens", "thinking_tokens", "answer_tokens", "num_preemptions")}
+        args = {
+            name: int(request[name])
+            for name in ("input_tokens", "thinking_tokens", "answer_tokens", "num_preemptions")
+        }
         yield {"ph": "b", "name": f"request {first + index}", "ts": spans[0][1], **same, "args": args}
         for name, start, end in spans:
             if end > start:
                 yield {"ph": "b", "name": name, "ts": start, **same}
                 yield {"ph": "e", "name": name, "ts": end, **same}
         yield {"ph": "e", "name": f"request {first + index}", "ts": spans[-1][2], **same}
-
-

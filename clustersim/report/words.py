@@ -130,13 +130,15 @@ def goodput(result: Result, plan: DeploymentPlan, metrics: Mapping[str, Any]) ->
         return f"{number(done)} req/s finished (no SLO given)"
     share = metrics["goodput_frac"]
     kept = "" if share is None else f" ({share * 100:.1f} %)"
-    return f"goodput {number(metrics['request_goodput'])} of {number(done)} req/s{kept} within {slos(result.scenario, plan.index)}"
+    of = f"{number(metrics['request_goodput'])} of {number(done)} req/s{kept}"
+    return f"goodput {of} within {slos(result.scenario, plan.index)}"
 
 
 def fleet(scenario: Scenario) -> str:
     """Return the fleet in words: "24 x hgx-h100 in us-iowa"."""
     return ", ".join(
-        " + ".join(f"{cluster.count} x {cluster.node.name}" for cluster in each.clusters) + f" in {each.site.name}"
+        " + ".join(f"{cluster.count} x {cluster.node.name}" for cluster in each.clusters)
+        + f" in {each.site.name}"
         for each in scenario.fleet
     )
 
@@ -152,7 +154,9 @@ def layout(plan: DeploymentPlan) -> str:
 
 def shares(values: Mapping[str, float], least: float = 0.005) -> list[tuple[str, float]]:
     """Return the shares of at least `least`, largest first."""
-    return sorted(((name, share) for name, share in values.items() if share >= least), key=lambda item: -item[1])
+    return sorted(
+        ((name, share) for name, share in values.items() if share >= least), key=lambda item: -item[1]
+    )
 
 
 def error_interval(metrics: Mapping[str, Any]) -> str:
@@ -167,19 +171,21 @@ def warnings(result: Result) -> Iterator[str]:
         name, metrics = plan.deployment.name, result.metrics["deployments"][plan.deployment.name]
         if metrics["regime"] == "OVERLOADED":
             yield (
-                f"{name} is OVERLOADED: requests come faster than they are served, so the queue, and with it TTFT, TTFO "
-                "and E2EL, grow for as long as the run lasts. Their means and tails have no value."
+                f"{name} is OVERLOADED: requests come faster than they are served, so the queue, and with it TTFT, "
+                "TTFO and E2EL, grow for as long as the run lasts. Their means and tails have no value."
             )
         elif metrics["regime"] == "NEAR_SATURATION":
             yield f"{name} is near saturation: a little more load, or a burst, and its latencies rise steeply."
         if metrics["failed"]:
             longest = metrics["longest_request_tokens"]
-            yield f"{name} rejected {metrics['failed']:,} requests: no replica holds more than {longest:,} tokens of one."
+            few = f"{name} rejected {metrics['failed']:,} of {metrics['num_requests']:,} requests"
+            yield f"{few}: they have more than the {longest:,} tokens that a request may have here."
         if metrics["num_preemptions"]:
             yield f"{name} preempted sequences {metrics['num_preemptions']:,} times: its KV cache was full."
         if not metrics["completed"]:
             yield f"{name} finished no request that arrived in the window: there is nothing to measure."
-    if result.metrics["idle_accelerators"]:
-        yield f"{result.metrics['idle_accelerators']:,} accelerators of the fleet belong to no deployment; no bill counts them."
+    idle = result.metrics["idle_accelerators"]
+    if idle:
+        yield f"{idle:,} accelerators of the fleet belong to no deployment; neither cost nor energy counts them."
     for line in result.metrics["settings_without_effect"]:
         yield f"No effect on this run: {line}."

@@ -1,7 +1,7 @@
 """Is a deployment keeping up? Utilisation against what it could do at best, and whether its queue grows.
 
-Utilisation is offered load over capacity. Capacity is what all replicas would finish a second with their batches
-as full as slots and KV allow: a request then takes its own prefill, and its output tokens' share of full steps.
+Utilisation is offered load over capacity: what all replicas would finish a second with their batches as full as
+slots and KV allow.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from clustersim.metrics import step_integral
-from clustersim.models.step import StepShape
+from clustersim.results.capacity import capacity_per_s
 from clustersim.results.served import Served
 from clustersim.scenario.plan import DeploymentPlan
 
@@ -48,7 +48,7 @@ def load_of(plan: DeploymentPlan, served: Served, is_open: bool) -> Load:
     use = float(rate / capacity) if capacity > 0 else 0.0
     edges = np.linspace(start, end, 41)
     waits = np.where(np.isfinite(rows["scheduled_s"]), rows["scheduled_s"], rows["arrival_s"])
-    queue = step_integral(rows["arrival_s"], waits, 1.0, edges) / np.diff(edges)
+    queue = step_integral(rows["arrival_s"], waits, 1.0, edges) / (served.length_s / 40)
     second, last = queue[10:20], queue[30:]
     grew = bool(
         is_open and last.min() > 0.5 and last.mean() > 1.2 * second.mean() and last.mean() > 0.01 * arrived.sum()
@@ -63,29 +63,3 @@ def load_of(plan: DeploymentPlan, served: Served, is_open: bool) -> Load:
     elif use > 0.85 or queued > 0.1:
         regime = "NEAR_SATURATION"
     return Load(regime, use, capacity, grew, queued)
-
-
-def capacity_per_s(plan: DeploymentPlan, served: Served) -> float:
-    """Return the requests a second that the deployment could finish with requests like those it got."""
-    rows = served.requests
-    taken = np.isfinite(rows["scheduled_s"])
-    if not taken.any():
-        return 0.0
-    inputs = rows["input_tokens"][taken].astype(float)
-    outputs = (rows["thinking_tokens"] + rows["answer_tokens"])[taken].astype(float)
-    decodes = np.maximum(outputs - 1, 0)
-    # A sequence is in the batch once a step, so long outputs weigh more in the mean context of a batch.
-    steps = decodes.sum()
-    context = float((decodes * (inputs + outputs / 2)).sum() / steps) if steps else float(inputs.mean())
-    deployment, memory = plan.deployment, plan.memory
-    splits = deployment.parallelism.attention_dp * deployment.parallelism.pp
-    slots = deployment.scheduler.max_num_seqs * deployment.parallelism.attention_dp
-    batch = int(max(1, min(slots, memory.kv_tokens // max(1.0, context))))
-    most = deployment.scheduler.max_step_tokens or int(inputs.max())
-    chunk = int(min(most, max(1.0, inputs.mean())))
-    pairs = float((inputs * (inputs + 1) / 2).mean())
-    pairs *= splits * chunk / max(1.0, float(inputs.mean()))
-    whole = StepShape(0, 0, splits * chunk, pairs, splits * chunk, splits, chunk)
-    prefill_s = float(plan.cost.device_s(whole, False)) / splits * float(inputs.mean()) / chunk
-    decode_s = plan.step_time.decode(batch).at(batch * context) / batch * float(decodes.mean())
-    return deployment.replicas / (prefill_s + decode_s)

@@ -16,7 +16,7 @@ from clustersim.records import STATUS, Floats, RequestRecords
 from clustersim.results import timeline as timelines
 from clustersim.results.energy import Bill, bill
 from clustersim.results.regime import RULE, Load, load_of
-from clustersim.results.served import Served, good, serve
+from clustersim.results.served import Served, good, mean_kv_blocks, serve
 from clustersim.results.unused import without_effect
 from clustersim.scenario.plan import DeploymentPlan, deployment_of
 from clustersim.scenario.schema import Scenario
@@ -114,6 +114,7 @@ def _deployment(
     user = 1 / np.maximum(served.in_window("tpot"), 1e-12)
     runs, window = served.runs, served.window_s
     per_replica = plan.deployment.replicas
+    kv_blocks = mean_kv_blocks(runs, plan.memory.engine.block_size)
     values |= {
         "regime": load.regime,
         "utilisation": load.utilisation,
@@ -125,7 +126,7 @@ def _deployment(
         "tokens_per_s_per_gpu": values["output_throughput"] / num,
         "tokens_per_s_per_user": float(np.median(user)) if len(user) else None,
         "mean_batch": time_average(runs["start_s"], runs["end_s"], runs["batch"], window) / per_replica,
-        "mean_kv_frac": time_average(runs["start_s"], runs["end_s"], runs["kv_blocks"], window)
+        "mean_kv_frac": time_average(runs["start_s"], runs["end_s"], kv_blocks, window)
         / (plan.memory.num_blocks * per_replica),
         "mean_queue": _mean_queue(served),
         "mfu": _mean_use(served, spent.compute_use, spent, per_replica),
@@ -149,7 +150,7 @@ def _deployment(
 def _counts(served: Served, scenario: Scenario) -> dict[str, Any]:
     rows, measured, length = served.requests, served.measured, served.length_s
     kept = good(served, scenario.workloads)
-    done = (rows["finish_s"] >= served.window_s[0]) & (rows["finish_s"] <= served.window_s[1])
+    done = (rows["finish_s"] > served.window_s[0]) & (rows["finish_s"] <= served.window_s[1])
     output = rows["thinking_tokens"] + rows["answer_tokens"]
     return {
         "duration": length,
@@ -162,7 +163,7 @@ def _counts(served: Served, scenario: Scenario) -> dict[str, Any]:
         "total_thinking": int(rows["thinking_tokens"][measured].sum()),
         "request_throughput": float(done.sum() / length),
         "request_goodput": None if kept is None else float((done & kept).sum() / length),
-        "goodput_frac": None if kept is None or not measured.any() else float(kept[measured].mean()),
+        "goodput_frac": None if kept is None or not served.arrived.any() else float(kept[served.arrived].mean()),
         "output_throughput": served.output_tokens / length,
         "total_token_throughput": (served.output_tokens + served.input_tokens) / length,
     }
@@ -236,7 +237,8 @@ def _together(every: list[dict[str, Any]], served: list[Served], scenario: Scena
     names = served[0].requests
     rows = {name: np.concatenate([view.requests[name] for view in served]) for name in names}
     runs = {name: np.concatenate([view.runs[name] for view in served]) for name in served[0].runs}
-    whole = Served(rows, runs, served[0].window_s)
+    slices = {name: np.concatenate([view.slices[name] for view in served]) for name in served[0].slices}
+    whole = Served(rows, runs, slices, served[0].window_s)
     order = ("STABLE", "NEAR_SATURATION", "OVERLOADED")
     regime = max((values["regime"] for values in every), key=order.index)
     values = _counts(whole, scenario) | _latencies(whole, regime == "OVERLOADED") | {"regime": regime}

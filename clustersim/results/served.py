@@ -13,6 +13,9 @@ from clustersim.records import FINISHED, REJECTED, Floats, RequestRecords
 from clustersim.scenario.plan import DeploymentPlan
 from clustersim.workload.workload import Slo, Workload
 
+#: Steps of a run are taken as equal while its context grows by less than this share.
+_GROWTH = 0.05
+
 
 @dataclass(frozen=True)
 class Served:
@@ -24,6 +27,8 @@ class Served:
 
     requests: Mapping[str, Floats]
     runs: Mapping[str, Floats]
+    slices: Mapping[str, Floats]
+    """Runs, cut where steps of one run differ: start_s, end_s, num_steps, batch."""
     window_s: tuple[float, float]
 
     @property
@@ -32,11 +37,15 @@ class Served:
         return max(self.window_s[1] - self.window_s[0], 1e-12)
 
     @cached_property
+    def arrived(self) -> NDArray[np.bool_]:
+        """Which requests arrive in the window."""
+        arrival = self.requests["arrival_s"]
+        return np.asarray((arrival >= self.window_s[0]) & (arrival <= self.window_s[1]))
+
+    @cached_property
     def measured(self) -> NDArray[np.bool_]:
         """Which requests arrive in the window and finish."""
-        arrival = self.requests["arrival_s"]
-        arrived = (arrival >= self.window_s[0]) & (arrival <= self.window_s[1])
-        return np.asarray(arrived & (self.requests["status"] == FINISHED))
+        return np.asarray(self.arrived & (self.requests["status"] == FINISHED))
 
     @cached_property
     def num_rejected(self) -> int:
@@ -66,9 +75,7 @@ class Served:
     @cached_property
     def overlap(self) -> Floats:
         """The share of each run that lies in the window."""
-        start, end = self.runs["start_s"], self.runs["end_s"]
-        inside = np.minimum(end, self.window_s[1]) - np.maximum(start, self.window_s[0])
-        return np.asarray(np.clip(inside / np.maximum(end - start, 1e-15), 0.0, 1.0))
+        return _overlap(self.runs, self.window_s)
 
     @cached_property
     def output_tokens(self) -> float:
@@ -83,16 +90,37 @@ class Served:
 
     @cached_property
     def step_gaps(self) -> tuple[Floats, Floats]:
-        """Inter-token latencies in seconds and how many tokens saw each: the steps' durations, a run cut in four.
+        """Inter-token latencies in seconds and how many tokens saw each: the mean steps of the slices of all runs."""
+        slices = self.slices
+        tokens = slices["batch"] * slices["num_steps"] * _overlap(slices, self.window_s)
+        seconds = (slices["end_s"] - slices["start_s"]) / np.maximum(slices["num_steps"], 1)
+        return seconds[tokens > 0], tokens[tokens > 0]
 
-        Within a run the step time rises almost linearly with context; the four quarters take its slope from the
-        mean durations of the runs' neighbours in context, which a run of k steps spans only if k is large.
-        """
-        runs = self.runs
-        decoding = (runs["batch"] > 0) & (self.overlap > 0)
-        seconds = ((runs["end_s"] - runs["start_s"]) / np.maximum(runs["num_steps"], 1))[decoding]
-        tokens = (runs["batch"] * runs["num_steps"] * self.overlap)[decoding]
-        return seconds, tokens
+
+def _overlap(runs: Mapping[str, Floats], window_s: tuple[float, float]) -> Floats:
+    start, end = runs["start_s"], runs["end_s"]
+    inside = np.minimum(end, window_s[1]) - np.maximum(start, window_s[0])
+    return np.asarray(np.clip(inside / np.maximum(end - start, 1e-15), 0.0, 1.0))
+
+
+def _slices(runs: Mapping[str, Floats], plan: DeploymentPlan) -> dict[str, Floats]:
+    """Return start_s, end_s, num_steps and batch of runs, those in which the context grows cut in four."""
+    names = ("start_s", "end_s", "num_steps", "batch")
+    grows = (runs["num_steps"] >= 8) & (runs["num_steps"] * runs["batch"] > _GROWTH * runs["context_tokens"])
+    cut: list[tuple[float, float, float, float]] = []
+    columns = (*names, "context_tokens")
+    for start, end, steps, batch, context in zip(*(runs[name][grows].tolist() for name in columns), strict=True):
+        curve, count = plan.step_time.decode(int(batch)), int(steps)
+        ends = [0, count // 4, count // 2, count * 3 // 4, count]
+        times = [start + curve.total(int(context), int(batch), done) for done in ends[:-1]] + [end]
+        cut += [(times[i], times[i + 1], ends[i + 1] - ends[i], batch) for i in range(4)]
+    table = np.array(cut).reshape(-1, 4)
+    return {name: np.concatenate([runs[name][~grows], table[:, i]]) for i, name in enumerate(names)}
+
+
+def mean_kv_blocks(runs: Mapping[str, Floats], block_size: int) -> Floats:
+    """Return the KV blocks held on average in each run, in which decoding adds batch / block_size a step."""
+    return np.asarray(runs["kv_blocks"] - runs["batch"] * (runs["num_steps"] - 1) / (2 * block_size))
 
 
 def serve(
@@ -109,7 +137,8 @@ def serve(
     requests = {name: records.column(name)[mine] for name in names}
     last = first_replica + plan.deployment.replicas
     own = (runs["replica"] >= first_replica) & (runs["replica"] < last)
-    return Served(requests, {name: column[own] for name, column in runs.items()}, window_s)
+    mine_runs = {name: column[own] for name, column in runs.items()}
+    return Served(requests, mine_runs, _slices(mine_runs, plan), window_s)
 
 
 def limits_of(slo: Slo | None) -> dict[str, float]:

@@ -9,7 +9,7 @@ from clustersim.cost.account import Account
 from clustersim.metrics import step_integral
 from clustersim.records import Floats
 from clustersim.results.energy import Bill
-from clustersim.results.served import Served
+from clustersim.results.served import Served, mean_kv_blocks
 from clustersim.scenario.plan import DeploymentPlan
 
 BINS = 400
@@ -48,7 +48,7 @@ def timeline(plan: DeploymentPlan, served: Served, account: Account, bill: Bill,
             "arrivals_per_s": arrivals,
             "queue": step_integral(rows["arrival_s"], queued, 1.0, at) / width,
             "batch": mean(runs["batch"]),
-            "kv_frac": mean(runs["kv_blocks"]) / (plan.memory.num_blocks * replicas),
+            "kv_frac": mean(mean_kv_blocks(runs, plan.memory.engine.block_size)) / (plan.memory.num_blocks * replicas),
             "output_tokens_per_s": mean((runs["batch"] * runs["num_steps"] + runs["num_first_tokens"]) / seconds),
             "prefill_tokens_per_s": mean(runs["prefill_tokens"] / seconds),
             "busy_frac": busy / replicas,

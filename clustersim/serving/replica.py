@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from clustersim.cost.curve import Curve
 
 #: Events of the same time: arrivals (SimPy's NORMAL, 1) come before the ends of steps, these in order of replica.
-_AFTER_ARRIVALS = EventPriority(2)
+_AFTER_ARRIVALS = 2
 
 
 class StepTimes(Protocol):
@@ -182,7 +182,7 @@ class Replica:
         event._value = None
         assert event.callbacks is not None
         event.callbacks.append(self._advance)
-        self.env.schedule(event, _AFTER_ARRIVALS + self.index, max(0.0, time - self.env.now))
+        self.env.schedule(event, EventPriority(_AFTER_ARRIVALS + self.index), max(0.0, time - self.env.now))
 
     def _advance(self, event: Event) -> None:
         """End the run in progress, then plan and start the next."""

@@ -21,14 +21,16 @@ def test_requests_tokens_and_kv_blocks_are_conserved(seed: int) -> None:
     outcome = toy.serve(mix)
     rows, runs = outcome.requests, outcome.runs
     assert (rows["status"] == FINISHED).all()
-    assert (runs["batch"] * runs["num_steps"] + runs["num_first_tokens"]).sum() == sum(mix.thinking) + sum(mix.answer)
+    assert (runs["batch"] * runs["num_steps"] + runs["num_first_tokens"]).sum() == sum(mix.thinking) + sum(
+        mix.answer
+    )
     recomputed = runs["prefill_tokens"].sum() - sum(mix.input)
     assert recomputed >= 0
     assert recomputed == 0 or rows["num_preemptions"].any()
     assert (runs["kv_blocks"] <= mix.num_blocks).all()
     for replica in outcome.replicas:
         assert (replica.kv.used, replica.kv.num_decoding, replica.context) == (0, 0, 0)
-        assert not (replica.waiting or replica.running or replica.computed or replica.left)
+        assert not any([replica.waiting, replica.running, replica.computed, replica.left])
 
 
 @settings(max_examples=150)
@@ -127,9 +129,11 @@ def test_littles_law(result) -> None:
 
 
 def test_requests_too_long_for_a_replica_are_rejected_and_counted() -> None:
-    result = simulate(toy.scenario(deployment={"max_model_len": 700}))
+    promise = {"slo": {"ttft": "1 h"}}
+    result = simulate(toy.scenario(deployment={"max_model_len": 700}, workload=promise))
     rows = result.requests
     tokens = rows["input_tokens"] + rows["thinking_tokens"] + rows["answer_tokens"]
     np.testing.assert_array_equal(rows["status"] == "rejected", tokens > 700)
     assert 0 < result["failed"] == (tokens > 700).sum() < 100
     assert result["completed"] + result["failed"] == result["num_requests"] == 100
+    assert result["goodput_frac"] == pytest.approx(result["completed"] / 100), "a refusal keeps no promise"

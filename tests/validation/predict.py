@@ -22,7 +22,9 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
+from clustersim.cost.profile import folder
 from clustersim.errors import InputError
+from clustersim.hardware.node import load_node
 from clustersim.models.ops import COLLECTIVES
 from clustersim.models.step import StepShape
 from clustersim.scenario.plan import DeploymentPlan, plan
@@ -30,6 +32,8 @@ from clustersim.scenario.schema import Scenario
 from clustersim.simulation import simulate
 
 Row = Mapping[str, Any]
+#: Columns that tell runs apart.
+_RUN = ["source", "engine", "engine_version", "gpu", "model", "precision", "tp", "pp", "ep", "dp", "isl", "osl", "load_value"]
 
 NODES = {
     "A100-PCIE-80GB": "a100-pcie-8", "A100-SXM-80GB": "hgx-a100", "H100-SXM-80GB": "hgx-h100", "H200-SXM-141GB": "hgx-h200",
@@ -78,7 +82,7 @@ KIND_OF_METRIC = {"ttft": "TTFT", "tpot": "TPOT", "e2e_": "E2E", "outp": "throug
 #: TensorRT-LLM's defaults for the largest batch and step.
 _TRT_BATCH, _TRT_TOKENS = 2048, 8192
 _MOST_REQUESTS = 4000
-_DEVICE_IS_BLACKWELL = ("B200", "GB200", "GB300", "RTX6000")
+_BLACKWELL = ("B200", "GB200", "GB300", "RTX6000")
 
 
 class Refused(Exception):
@@ -104,15 +108,28 @@ def engine_of(row: Row) -> str:
         return "vllm-2023"
     if name == "tensorrt-llm":
         return "tensorrt-llm-0.9" if version in ("0.6.1", "0.9.0") else "tensorrt-llm"
-    if name in ("vllm", "sglang"):
-        return {"vllm": "vllm-v1", "sglang": "sglang"}[name]
+    if name == "vllm":
+        return "vllm-0.12" if version in ("0.12.0",) else "vllm-v1"
+    if name == "sglang":
+        return "sglang"
     raise Refused(f"engine {name} has no description")
+
+
+def profile_of(row: Row) -> str | None:
+    """Return the profile of the engine's own kernels, where the device has one; None for the device's best."""
+    device = load_node(NODES[row["gpu"]]).accelerator.name
+    return "vllm" if row["engine"] == "vllm" and load_profile_names(device).count("vllm") else None
+
+
+def load_profile_names(device: str) -> list[str]:
+    """Return the names of a device's profiles."""
+    return sorted(path.parent.name for path in (folder() / device).glob("*/profile.yaml"))
 
 
 def precision_of(row: Row) -> dict[str, str] | None:
     """Return the formats of a row; those that it leaves open are chosen as its engine and checkpoint usually have them."""
     given, kv, model = str(row["precision"]).rstrip("?"), row["kv_precision"], str(row["model"])
-    blackwell = str(row["gpu"]).startswith(_DEVICE_IS_BLACKWELL)
+    blackwell = str(row["gpu"]).startswith(_BLACKWELL)
     if model.startswith("gpt-oss"):
         form = {"weights": "mxfp4", "activations": "fp8" if blackwell else "bf16", "scope": "experts"}
     elif given in ("fp4", "nvfp4"):
@@ -205,7 +222,7 @@ def scenario_of(row: Row, engine: object = None) -> Scenario:
     if layout["ep"] == 1 and layout["attention_dp"] > 1:
         layout["ep"] = layout["attention_dp"] * layout.get("tp", 1)
     count = 1 if accelerators <= 8 or "nvl72" in node else -(-accelerators // 8)
-    given = {
+    given: dict[str, Any] = {
         "name": "row",
         "warm_up": "none",
         "fleet": [{"site": "us-iowa", "clusters": [{"name": "c", "node": node, "count": count}]}],
@@ -215,6 +232,7 @@ def scenario_of(row: Row, engine: object = None) -> Scenario:
         ],
         "workloads": [workload],
     }  # fmt: skip
+    given["deployments"][0]["profile"] = profile_of(row)
     if row["load_kind"] == "offline_all_at_once":
         scheduler["max_num_seqs"] = _never_evicted(given, row)
     return Scenario.model_validate(given)
@@ -222,9 +240,12 @@ def scenario_of(row: Row, engine: object = None) -> Scenario:
 
 def _never_evicted(given: Mapping[str, Any], row: Row) -> int:
     """Return how many sequences fit to their ends: TensorRT-LLM's scheduler admits no more (GUARANTEED_NO_EVICT)."""
-    memory = plan(Scenario.model_validate(given))[0].memory
-    fit = memory.tokens_per_rank // (_count(row, "isl") + _count(row, "osl"))
-    if not fit:
+    [deployment] = given["deployments"]
+    one = {**deployment, "scheduler": {**deployment["scheduler"], "max_num_seqs": 1}}
+    memory = plan(Scenario.model_validate({**given, "deployments": [one]}))[0].memory
+    tokens = _count(row, "isl") + _count(row, "osl")
+    fit = int((memory.kv_bytes + memory.window_bytes) // (tokens * memory.kv_bytes_per_token + memory.window_bytes))
+    if fit < 1:
         raise Refused("not one request fits the KV cache that is left")
     return min(_TRT_BATCH, fit)
 
@@ -276,7 +297,7 @@ def _mean_lengths(row: Row) -> tuple[float, float]:
     if row["load_kind"] == "arrival_trace":
         isl, osl = (float(str(row[key]).partition("mean ")[2].rstrip(")")) for key in ("isl", "osl"))
         return isl, osl
-    share = 0.9 if "[0.8,1.0]" in str(row["notes"]) else 1.0
+    share = _mean_share(row)
     return share * _count(row, "isl"), share * _count(row, "osl")
 
 
@@ -317,8 +338,7 @@ def half_of(group: object) -> str:
 
 def sample(frame: pd.DataFrame, most: int = 24) -> pd.DataFrame:
     """Return the core rows and, of every source, engine and half, up to `most` runs more, spread by a hash."""
-    key = ["engine", "engine_version", "gpu", "model", "precision", "tp", "ep", "dp", "isl", "osl", "load_value"]
-    run = frame[["source", *key]].astype(object).fillna("").astype(str).agg("|".join, axis=1)
+    run = frame[_RUN].astype(object).fillna("").astype(str).agg("|".join, axis=1)
     order = run.map(lambda text: hashlib.sha256(text.encode()).hexdigest())
     ranked = order.groupby([frame["family"], frame["engine"], frame["half"]]).rank(method="dense")
     core = set(run[frame["core"] == 1])
@@ -345,8 +365,32 @@ def predict_all(
         found.append({**typed, "predicted": prediction.predicted, "roofline": prediction.roofline})
         if index % 100 == 0:
             say(f"{index} of {len(rows)} rows, {time.monotonic() - started:.0f} s")
-    frame = pd.DataFrame(found)
-    return with_errors(frame), refused
+    frame = with_errors(pd.DataFrame(found))
+    impossible = beyond_the_roofline(frame)
+    refused["measured faster than the bare roofline allows: the load or the layout is not as recorded"] = int(impossible.sum())
+    return with_errors(frame[~impossible]), refused
+
+
+def beyond_the_roofline(frame: pd.DataFrame) -> pd.Series[bool]:
+    """Say which rows no machine could have: a faster rate or TTFT than the roofline, or a closed loop whose requests
+
+    come back sooner (TTFT + output x TPOT) than the roofline takes to prefill the prompts of all of its users.
+    """
+    rate = frame["kind"] == "throughput"
+    impossible = (rate & (frame["value"] > frame["roofline"])) | ((frame["kind"] == "TTFT") & (frame["value"] < frame["roofline"]))
+    closed = frame[frame["load_kind"] == "concurrency"]
+    for _, run in closed.groupby(_RUN, dropna=False):
+        if set(run["metric"]) != {"ttft_ms", "tpot_ms"}:
+            continue
+        ttft, tpot = (run[run["metric"] == metric].iloc[0] for metric in ("ttft_ms", "tpot_ms"))
+        around_ms = ttft["value"] + float(tpot["osl"]) * _mean_share(tpot) * tpot["value"]
+        if around_ms < float(tpot["load_value"]) * ttft["roofline"]:
+            impossible |= frame.index.isin(run.index)
+    return impossible
+
+
+def _mean_share(row: Row) -> float:
+    return 0.9 if "[0.8,1.0]" in str(row["notes"]) else 1.0
 
 
 def with_errors(frame: pd.DataFrame) -> pd.DataFrame:

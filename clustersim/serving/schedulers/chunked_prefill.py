@@ -21,7 +21,9 @@ class ChunkedPrefill(Scheduler):
 
     kind: Literal["chunked_prefill"] = "chunked_prefill"
     token_budget: int = Field(8192, ge=1)
-    """Tokens in one step at most (`max_num_batched_tokens`), per data-parallel rank and pipeline stage."""
+    """Tokens in one step at most (`max_num_batched_tokens`), per data-parallel rank and pipeline stage.
+
+    A rank and stage takes no longer chunk of one prompt than that."""
 
     examples: ClassVar[tuple[dict[str, object], ...]] = ({}, {"token_budget": 512, "max_num_seqs": 32})
 
@@ -36,20 +38,25 @@ class ChunkedPrefill(Scheduler):
         budget = self.token_budget * replica.in_flight - replica.kv.num_decoding
         chunks: list[tuple[int, int]] = []
         for request in list(replica.computed):
-            chunk = min(replica.prefill_length(request) - replica.computed[request], budget)
-            if chunk <= 0:
+            if budget <= 0:
                 break
-            if not replica.extend(request, chunk):
-                replica.preempt(request)
-                return chunks
-            chunks.append((request, chunk))
-            budget -= chunk
+            if request not in replica.computed:
+                continue  # preempted for one before it
+            left = replica.prefill_length(request) - replica.computed[request]
+            chunk = min(left, budget, self.token_budget)
+            while request in replica.computed and not replica.extend(request, chunk):
+                replica.preempt(next(reversed(replica.running)))
+                replica.make_room_to_decode()
+                preempted = True
+            if request in replica.computed:
+                chunks.append((request, chunk))
+                budget -= chunk
         if preempted:
             return chunks
         room = self.max_num_seqs * replica.data_parallel - len(replica.running)
         while replica.waiting and budget > 0 and room > 0:
             request = replica.waiting[0]
-            chunk = min(replica.prefill_length(request), budget)
+            chunk = min(replica.prefill_length(request), budget, self.token_budget)
             if not replica.admit(chunk):
                 break
             chunks.append((request, chunk))

@@ -1,0 +1,85 @@
+"""The report as one HTML file that needs nothing else: no server, no network."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from clustersim.report import plots, sources, story, tenants, words
+from clustersim.results.result import Result
+from clustersim.scenario.plan import DeploymentPlan
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def html(result: Result) -> str:
+    """Return the page: what was asked, the answer with its caveats, key numbers, plots, every source, how to repeat."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    deployments = [_deployment(result, plan) for plan in result.plans]
+    figures = {plot["id"]: plot for each in deployments for plot in each["plots"]}
+    return environment.get_template("report.html").render(
+        title=words.clean(result.scenario.name),
+        description=result.scenario.description,
+        asked=story.asked(result),
+        deployments=deployments,
+        warnings=list(words.warnings(result)),
+        regime_rule=result.metrics["regime_rule"],
+        evidence=words.EVIDENCE,
+        tenant_columns=tenants.COLUMNS,
+        seed=result.seed,
+        version=version("clustersim"),
+        style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        script=Markup((_TEMPLATES / "report.js").read_text(encoding="utf-8")),
+        plotly=Markup(get_plotlyjs()),
+        figures=Markup(_script_json(figures)),
+    )
+
+
+def _deployment(result: Result, plan: DeploymentPlan) -> dict[str, Any]:
+    name = plan.deployment.name
+    metrics = result.metrics["deployments"][name]
+    drawn = [
+        {"id": f"plot-{plan.index}-{number}", **plot} for number, plot in enumerate(plots.plots(result, plan))
+    ]
+    profile = plan.profile
+    return {
+        "name": name,
+        "regime": metrics["regime"],
+        "answer": " ".join(story.answer(result, plan)),
+        "caveats": " ".join(story.caveats(metrics)),
+        "tiles": story.tiles(metrics),
+        "plots": drawn,
+        "bars": plots.bars(result, plan),
+        "operators": plots.operators(metrics),
+        "tenants": tenants.tenants(result, plan),
+        "sources": sources.sources(plan),
+        "profile": f"{profile.device} / {profile.name}: {_provenance(plan)}",
+        "profile_caveats": profile.provenance.caveats,
+    }
+
+
+def _provenance(plan: DeploymentPlan) -> str:
+    origin = plan.profile.provenance
+    rows = f", {origin.num_rows:,} rows" if origin.num_rows else ""
+    return f"{origin.package}, {origin.engine} {origin.engine_version}{rows}, {origin.date}"
+
+
+def _script_json(value: Any) -> str:
+    """Return JSON that cannot end the script element it stands in."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def command(result: Result, file: str = "scenario.yaml") -> str:
+    """Return the command that repeats a run from its folder."""
+    return f"clustersim run {shlex.quote(file)} --seed {result.seed}"

@@ -1,0 +1,45 @@
+"""How each tenant of a deployment fared."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clustersim.records import Floats
+from clustersim.report import words
+from clustersim.results.result import Result
+from clustersim.results.served import good
+from clustersim.scenario.plan import DeploymentPlan
+from clustersim.units import duration
+
+COLUMNS = ("Tenant", "Requests", "Goodput", "TTFT p50", "TTFT p99", "TPOT p50", "E2EL p50")
+
+
+def tenants(result: Result, plan: DeploymentPlan) -> list[tuple[str, ...]]:
+    """Return a row of COLUMNS for each tenant, most requests first; none where there is but one tenant."""
+    served = result.served[plan.index]
+    kept = good(served, result.scenario.workloads)
+    view = served.requests
+    unbounded = result.metrics["deployments"][plan.deployment.name]["unbounded"]
+    rows: list[tuple[int, tuple[str, ...]]] = []
+
+    def of(name: str, done: Floats, q: float) -> str:
+        values = served.latencies[name][done]
+        values = values[np.isfinite(values)]
+        if len(values) == 0:
+            return words.UNKNOWN
+        return words.UNBOUNDED if name in unbounded and q > 50 else duration(float(np.percentile(values, q)))
+
+    for index, workload in enumerate(result.scenario.workloads):
+        for number, tenant in enumerate(workload.all_tenants):
+            mine = (view["workload"] == index) & (view["tenant"] == number)
+            if not mine.any():
+                continue
+            done = mine & served.measured
+            promised = kept is not None and workload.slo_of(number) is not None and done.any()
+            goodput = f"{kept[done].mean() * 100:.1f} %" if promised and kept is not None else words.UNKNOWN
+            size = int(mine.sum())
+            numbers = (of("ttft", done, 50), of("ttft", done, 99), of("tpot", done, 50), of("e2el", done, 50))
+            rows.append((size, (tenant.name, f"{size:,}", goodput, *numbers)))
+    if len(rows) < 2:
+        return []
+    return [row for _, row in sorted(rows, key=lambda row: (-row[0], row[1]))]
