@@ -49,7 +49,9 @@ class Child:
             raise WorkerError("hung", f"no answer after {timeout_s:.0f} s; its process was killed") from None
         except (EOFError, BrokenPipeError):
             self.kill()
-            raise WorkerError("died", f"exit status {self.process.returncode}; {self._last_words()}") from None
+            raise WorkerError(
+                "died", f"exit status {self.process.returncode}; {self._last_words()}"
+            ) from None
         if "error" in reply:
             error = reply["error"]
             raise WorkerError("failed", f"{error['type']}: {error['text']}", error["type"])

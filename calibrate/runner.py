@@ -11,7 +11,7 @@ import platform
 import statistics as stdlib_statistics
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -94,7 +94,7 @@ class Runner:
         self.node = node_name()
         self.child: Child | None = None
         self.rates: Rates = ROUGH[self.kind]
-        self.used_up: set[tuple[str, int]] = set()
+        self.later_s = 0.0
 
     def run(self) -> Outcome:
         """Measure what is not yet in the store; returns what is missing at the end."""
@@ -108,7 +108,8 @@ class Runner:
                 queue = self.plan.order(repetition, kept, done)
                 later = (self.plan.level.repetitions - repetition - 1) * len(kept)
                 mean_s = sum(map(self._predicted_s, kept)) / max(len(kept), 1)
-                self.progress.start(sum(map(self._predicted_s, queue)) + later * mean_s)
+                self.later_s = later * mean_s
+                self.progress.start(sum(map(self._predicted_s, queue)) + self.later_s)
                 outcome.gaps |= self._repetition(repetition, queue)
                 self._close()
         finally:
@@ -148,17 +149,29 @@ class Runner:
                     queue.append((each, attempt))
             after = self._canary(watched) if measured else before
             drift = _drift(before, after)
-            again = [(each, attempt + 1) for each, attempt in measured if attempt < self.plan.level.most_requeues]
+            again = [
+                (each, attempt + 1) for each, attempt in measured if attempt < self.plan.level.most_requeues
+            ]
             if measured:
                 self.store.add_verdict(block, drift, invalid=drift > MOST_DRIFT)
             if drift > MOST_DRIFT:
-                queue.extend(again)
-                self.progress.start(sum(self._predicted_s(each) for each, _ in queue))
+                queue.extend(entry for entry in again if self._has_room(queue, entry[0]))
+                self.progress.start(sum(self._predicted_s(each) for each, _ in queue) + self.later_s)
             before = after
         return gaps
 
     def _late(self, each: Planned) -> bool:
-        return self.max_time_s is not None and self.now() - self.started + self._predicted_s(each) > self.max_time_s
+        return (
+            self.max_time_s is not None
+            and self.now() - self.started + self._predicted_s(each) > self.max_time_s
+        )
+
+    def _has_room(self, queue: Iterable[tuple[Planned, int]], each: Planned) -> bool:
+        """Return whether to measure a case again leaves time for all that was not measured once."""
+        if self.max_time_s is None:
+            return True
+        ahead = sum(self._predicted_s(other) for other, _ in queue) + self.later_s
+        return self.now() - self.started + ahead + self._predicted_s(each) < self.max_time_s
 
     def _measure(self, each: Planned, repetition: int, attempt: int, block: str) -> bool:
         predicted = self._predicted_s(each)
@@ -183,7 +196,7 @@ class Runner:
             reply = self._ask(each.case, _CANARY_RULE, 0, self.host.timeout_s(self._predicted_s(each)))
         except WorkerError:
             return None
-        return stdlib_statistics.median(reply["samples"]["seconds"])
+        return float(stdlib_statistics.median(reply["samples"]["seconds"]))
 
     def _ask(self, case: Case, rule: Rule, repetition: int, timeout_s: float) -> dict[str, Any]:
         if self.child is None or not self.child.alive:

@@ -9,7 +9,6 @@ and held-out by a hash, and every error stored is on held-out shapes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +16,22 @@ import click
 import numpy as np
 import pandas as pd
 from scipy.interpolate import RegularGridInterpolator
-from scipy.optimize import least_squares
 
 from calibrate import DEVICES, FAMILIES, Device, Mask, Rows, read_table, tables_folder
+from calibrate.law import Terms, best_constant, descend, fit_law, judge, law, written
 from clustersim.cost.profile import (
     BY_KV_DTYPE,
     PEAKS,
     RING_STEPS,
     Array,
     CollectiveFit,
-    Error,
     Fit,
     Imbalance,
     Profile,
     Provenance,
-    smooth_max,
 )
 from clustersim.hardware.accelerator import Accelerator, load_accelerator
-from clustersim.units import GIGA, MILLI, write
+from clustersim.units import GIGA, MILLI
 
 VERSION, DATE = "0.12.0", "2026-11-22"
 _MAX_ROWS = 20_000
@@ -47,13 +44,6 @@ _CAVEATS = [
     "attention: a head size of 128 rules the fit; 64, 192 and 256 weigh a twentieth and can be 2x off.",
     "attention_decode leaves out more than 32 query heads a KV head: a ten times slower kernel.",
 ]
-#: Where descents start: compute_frac, memory_frac, overhead_s, smoothness, span_s, task_s.
-_STARTS = (
-    (0.5, 0.8, 5e-6, 2.0, 1e-10, 1e-9),
-    (0.8, 0.8, 1e-5, 1.2, 1e-9, 1e-8),
-    (0.2, 0.5, 1e-5, 5.0, 1e-12, 1e-11),
-    (0.05, 0.9, 2e-6, 3.0, 1e-11, 1e-7),
-)
 _DTYPES = {
     "bfloat16": "bf16", "fp8": "fp8", "fp8_block": "fp8_block", "nvfp4": "nvfp4", "sq": "int8",
     "int8_wo": "w8a16", "int4_wo": "w4a16", "w4a16_mxfp4": "w4a16_mxfp4", "w4a8_mxfp4_mxfp8": "w4a8_mxfp4",
@@ -71,10 +61,17 @@ def with_static_scales(table: pd.DataFrame, device: Device) -> pd.DataFrame:
     fp8 = table["gemm_dtype"] == "fp8"
     if not path.exists() or not fp8.any():
         return table
-    search = pd.read_parquet(path).query("quant_dtype == 'fp8'").pivot_table(index="m", columns="k", values="latency")
+    search = (
+        pd.read_parquet(path)
+        .query("quant_dtype == 'fp8'")
+        .pivot_table(index="m", columns="k", values="latency")
+    )
     search = search.interpolate(axis=1).bfill(axis=1).ffill()
     log_m, log_k = np.log(search.index.to_numpy(float)), np.log(search.columns.to_numpy(float))
-    at = [np.clip(np.log(table[name].to_numpy(float)), axis[0], axis[-1]) for name, axis in (("m", log_m), ("k", log_k))]
+    at = [
+        np.clip(np.log(table[name].to_numpy(float)), axis[0], axis[-1])
+        for name, axis in (("m", log_m), ("k", log_k))
+    ]
     spent = RegularGridInterpolator((log_m, log_k), search.to_numpy() * MILLI)(np.stack(at, axis=1))
     return table.assign(seconds=table.seconds - np.where(fp8, spent, 0.0))
 
@@ -83,16 +80,6 @@ def _draw(table: pd.DataFrame) -> Array:
     """Return a number in [0, 1) a row, from its shape alone."""
     shape = table.select_dtypes("number").drop(columns=["latency", "seconds"])
     return pd.util.hash_pandas_object(shape, index=False).to_numpy(dtype=np.uint64) / 2.0**64
-
-
-def judge(predicted: Array, raw: Array, measured: Array, held_out: Mask, constant: float) -> Error | None:
-    """Return the errors on the rows of `held_out`; None for fewer than five."""
-    if held_out.sum() < 5:
-        return None
-    ape, base = (np.abs(x[held_out] / measured[held_out] - 1) for x in (predicted, constant * raw))
-    figures = [float(f"{np.quantile(x, q):.4g}") for x in (ape, base) for q in (0.5, 0.9)]
-    return Error(num_test=int(held_out.sum()), median_ape_frac=figures[0], p90_ape_frac=figures[1],
-                 baseline_median_ape_frac=figures[2], baseline_p90_ape_frac=figures[3])  # fmt: skip
 
 
 def fit_family(name: str, dtype: str, table: pd.DataFrame, chip: Accelerator, source: str) -> Fit | None:
@@ -109,49 +96,13 @@ def fit_family(name: str, dtype: str, table: pd.DataFrame, chip: Accelerator, so
     held = np.modf(draw * 1e6)[0] >= 0.7
     train = true & ~held
 
-    def law(x: Array) -> Array:
-        terms = [compute / x[0], memory / x[1], rows.depth * x[4], rows.tasks * x[5]]
-        return np.asarray(smooth_max(terms, float(x[3])) + x[2])
-
-    def residuals(log_x: Array) -> Array:
-        return np.asarray(pull * np.log(law(np.exp(log_x)) / measured)[train])
-
-    low = np.array([0.005, 0.05, 1e-8, 1.0, 1e-14, 1e-13])
-    high = np.array([1.0, 1.0, 1e-3, 30.0, 1e-6, 1e-5])
-    pull = np.sqrt(rows.weight[train])
-    x = _descend(residuals, _STARTS, low, high)
-    x[4:] = np.where(x[4:] < 2 * low[4:], 0.0, x[4:])
-    x = np.clip(x, [0, 0, 0, 1, 0, 0], high)
+    terms = Terms(compute, memory, rows.depth, rows.tasks)
+    x = fit_law(terms.at(train), measured[train], np.sqrt(rows.weight[train]))
     return Fit(
-        compute_frac=x[0], memory_frac=x[1], overhead_s=_in(x[2], "s"), smoothness=x[3],
-        span_s=_in(x[4], "s"), task_s=_in(x[5], "s"), peak=peak,
+        compute_frac=x[0], memory_frac=x[1], overhead_s=written(x[2], "s"), smoothness=x[3],
+        span_s=written(x[4], "s"), task_s=written(x[5], "s"), peak=peak,
         evidence="fitted", source=source, num_rows=int(train.sum()), num_refused=int((~true).sum()),
-    ).model_copy(update=_errors(law(x), raw, measured, rows, held=held & true, train=train))  # fmt: skip
-
-
-def _descend(
-    residuals: Callable[[Array], Array], starts: Sequence[Sequence[float] | Array], low: Array, high: Array
-) -> Array:
-    """Return the constants of the least robust error over all starts, searched in logarithms, to 4 digits."""
-    bounds = (np.log(low), np.log(high))
-    found = [
-        least_squares(residuals, np.log(start), bounds=bounds, loss="soft_l1", f_scale=0.05)
-        for start in starts
-    ]
-    best = min(found, key=lambda result: float(result.cost))
-    return np.array([float(f"{value:.4g}") for value in np.exp(best.x)])
-
-
-def best_constant(raw: Array, measured: Array) -> float:
-    """Return the constant (1 to 100) times the raw roofline that has the least median error: the baseline."""
-    constants = np.geomspace(1.0, 100.0, 400)
-    medians = [np.median(np.abs(constant * raw / measured - 1)) for constant in constants]
-    return float(constants[int(np.argmin(medians))])
-
-
-def _in(value: float, unit: str) -> Any:
-    """Return a quantity as it is written, which is the only way that its fields take it."""
-    return write(float(value), unit)
+    ).model_copy(update=_errors(law(x, terms), raw, measured, rows, held=held & true, train=train))  # fmt: skip
 
 
 def _errors(
@@ -190,15 +141,15 @@ def fit_collective(operation: str, table: pd.DataFrame, link: float, source: str
     low = np.array([1e-7, 1e-9, 1e-4, *[1e-3] * len(groups)])
     high = np.array([1e-3, 1e-4, 1.0, *np.nextafter(np.maximum(ceiling, 1.0), 0)])
     start = np.array([5e-6, 1e-6, 0.3, *[0.5] * len(groups)])
-    x = _descend(residuals, [start], low, high)
+    x = descend(residuals, [start], low, high)
     raw = flow / ceiling[which]
     constant = best_constant(raw[~held], measured[~held])
     return CollectiveFit.model_validate(
         {
-            "operation": operation, "launch_s": _in(x[0], "s"), "hop_s": _in(x[1], "s"), "ramp": float(x[2]),
+            "operation": operation, "launch_s": written(x[0], "s"), "hop_s": written(x[1], "s"), "ramp": float(x[2]),
             "bandwidth_frac": dict(zip(groups, map(float, x[3:]), strict=True)),
-            "link_bytes_per_s": _in(link, "B/s"),
-            "largest_message_bytes": _in(message.max(), "B"), "evidence": "fitted", "source": source,
+            "link_bytes_per_s": written(link, "B/s"),
+            "largest_message_bytes": written(message.max(), "B"), "evidence": "fitted", "source": source,
             "num_rows": int((~held).sum()), "error": judge(law(x), raw, measured, held, constant),
         }
     )  # fmt: skip

@@ -50,7 +50,13 @@ class Store:
 
     def add_error(self, case: Case, repetition: int, what: str, text: str) -> None:
         """Append a failure: `what` is "failed", "hung" or "died"."""
-        failure = {"key": case.key, "case": case.as_dict(), "repetition": repetition, "what": what, "text": text}
+        failure = {
+            "key": case.key,
+            "case": case.as_dict(),
+            "repetition": repetition,
+            "what": what,
+            "text": text,
+        }
         self._append(ERRORS, failure)
 
     def _append(self, name: str, line: Mapping[str, Any]) -> None:
@@ -85,7 +91,7 @@ class Store:
         return [samples for samples, _ in self._attempts()]
 
     def samples(self) -> list[Samples]:
-        """Return one Samples a case and repetition: the last attempt, or an earlier one that no canary spoke against."""
+        """Return one Samples a case and repetition: of those that no canary spoke against the last, else the last."""
         best: dict[tuple[str, int], tuple[bool, Samples]] = {}
         for samples, valid in self._attempts():
             key = (samples.case.key, samples.repetition)
@@ -107,8 +113,8 @@ class Store:
     def done(self, *, allow_contended: bool = False) -> Done:
         """Return (key, repetition) of what need not be measured again.
 
-        Contended samples count only where they are allowed. A block that its canary spoke against counts once its
-        attempts are used up: the runner says when, by leaving it out of the queue.
+        Contended samples count only where they are allowed. Those that a canary spoke against count: the run that
+        took them had its tries, and they stay flagged.
         """
         return frozenset(
             (samples.case.key, samples.repetition)

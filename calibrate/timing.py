@@ -16,6 +16,7 @@ import numpy as np
 
 from calibrate import contention
 from calibrate.backend import DeviceBackend, Timed
+from calibrate.backends.call import clock_of, wishes
 from calibrate.case import Case, Samples
 from calibrate.statistics import MIN_SAMPLES, half_width_frac, is_mixed, is_steady, outliers
 
@@ -68,27 +69,35 @@ def measure(
             backend.flush_cache()
         return backend.time(call, calls)
 
-    steady = _warm_up(sample, backend, rule, now)
+    steady = _warm_up(sample, backend, rule, now) if not wishes(call).window_s else bool(sample())
     seconds, width = _sample(sample, rule, now)
     after = contention.read()
     readings = contention.between(before, after)
-    reasons = gate.judge(readings, on_cpu=backend.kind == "cpu" and backend.clock == "wall")
+    clock = clock_of(call, backend.clock)
+    reasons = gate.judge(readings, on_cpu=backend.kind == "cpu" and clock == "wall")
     flags, said = _flags(seconds, width, rule), backend.contention() if backend.kind == "gpu" else []
     if any("throttl" in reason for reason in said):
         flags.append("throttled")
     if reasons or [reason for reason in said if "throttl" not in reason]:
         flags.append("contended")
-    notes = {**readings, **{name: float(value) for name, value in backend.state().items()}}
-    notes |= {"half_width_frac": width if math.isfinite(width) else -1.0, "outliers": float(outliers(seconds).sum())}
+    notes = {**{name: float(value) for name, value in backend.state().items()}, **readings}
+    notes |= {
+        "half_width_frac": width if math.isfinite(width) else -1.0,
+        "outliers": float(outliers(seconds).sum()),
+    }
     return Samples(
-        case=case, seconds=tuple(seconds), clock=backend.clock, calls_per_sample=calls, node=node,
+        case=case, seconds=tuple(seconds), clock=clock, calls_per_sample=calls, node=node,
         repetition=repetition, steady=steady, flags=tuple(flags), notes=notes,
     )  # fmt: skip
 
 
 def _calls(call: Timed, backend: DeviceBackend, rule: Rule) -> int:
-    """Return the calls in a sample: one, or as many as last `least_sample_s`. The first call, which compiles and
-    allocates, is not looked at."""  # noqa: D209
+    """Return the calls in a sample: one, or as many as last `least_sample_s`.
+
+    The first call, which compiles and allocates, is not looked at; a call with a window of its own fills it.
+    """
+    if wishes(call).window_s > 0:
+        return 1
     backend.time(call)
     calls = 1
     while calls < _MOST_CALLS:

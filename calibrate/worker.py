@@ -63,7 +63,12 @@ def answer(request: Mapping[str, Any], device: Device) -> dict[str, Any]:
             call = benches[case.bench].prepare(case, backend)
             try:
                 samples = measure(
-                    case, call, backend, Rule(**request["rule"]), repetition=request["repetition"], node=request["node"]
+                    case,
+                    call,
+                    backend,
+                    Rule(**request["rule"]),
+                    repetition=request["repetition"],
+                    node=request["node"],
                 )
             finally:
                 del call

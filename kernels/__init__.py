@@ -1,13 +1,14 @@
 """Microbenchmark kernels in Triton, one a file, each beside a torch reference that says what it computes.
 
     kernel = KERNELS["gemm"]
-    inputs = kernel.make_inputs(kernel.shape(m=4096, n=4096, k=4096), "bf16", "cuda", seed=0)
-    kernel.run(inputs)                                       # outputs are allocated with the inputs: graph capture is safe
-    kernel.error(inputs)                                     # against the reference, to hold under TOLERANCE["bf16"]
-    kernel.work(kernel.shape(4096, 4096, 4096), "bf16")      # Work(flops, bytes)
+    shape = kernel.shape(m=4096, n=4096, k=4096)
+    inputs = kernel.make_inputs(shape, "bf16", "cuda", 0)    # allocates outputs too, so that run may be captured
+    kernel.run(inputs)
+    kernel.error(inputs)                                     # from the reference: under kernels.dtypes.TOLERANCE
+    kernel.work(shape, "bf16")                               # Work(flops, bytes)
 
-Importing this package needs neither torch nor triton; looking a kernel up does. They are portable yardsticks: the same source
-on every accelerator, no autotuning, every tile and grid stated. What a vendor's library reaches is another number.
+Importing this package needs neither torch nor triton; looking a kernel up does. The kernels are portable yardsticks:
+one source for every accelerator, no autotuning, every tile and grid stated. A vendor's library is another number.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ class AotSignature:
     """One specialisation of a Triton function, enough to compile it without a GPU."""
 
     label: str
+    """Says what is special; one a kernel and target."""
+    target: str
+    """A name of `kernels.targets`."""
     function: Any
     """What `triton.jit` returned."""
     arguments: Mapping[str, str]
@@ -44,8 +48,6 @@ class AotSignature:
     """Integers taken as multiples of 16, as the launcher finds them for shapes of models; pointers always are."""
     num_warps: int = 4
     num_stages: int = 1
-    targets: frozenset[str] | None = None
-    """Targets of `kernels.aot` that have the data type; None for all."""
 
 
 @dataclass(frozen=True)

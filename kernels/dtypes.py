@@ -44,15 +44,6 @@ def relative_error(got: Tensor, expected: Tensor) -> float:
     return float(difference) if torch.isfinite(difference) else float("inf")
 
 
-def stages(num_stages: int, target: str | None = None) -> int:
-    """Return how deep to pipeline loads: 64 KB of LDS holds one tile of operands on gfx942, so at most 2 there.
-
-    `target` is a name of `kernels.aot`; None asks for the machine at hand.
-    """
-    amd = torch.version.hip is not None if target is None else target.startswith("gfx")
-    return min(num_stages, 2) if amd else num_stages
-
-
 def refuse_interpreted_bf16(operand: Tensor) -> None:
     """Raise where Triton's interpreter would multiply the bit patterns of bf16 as integers (triton issue 4972)."""
     if triton.knobs.runtime.interpret and operand.dtype == torch.bfloat16:

@@ -9,6 +9,7 @@ One program a tile of C, walked in groups of 8 rows of tiles so that the operand
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,8 +27,8 @@ from kernels.dtypes import (
     generator,
     normal,
     refuse_interpreted_bf16,
-    stages,
 )
+from kernels.targets import TARGETS, Target, target_of
 
 
 class Shape(NamedTuple):
@@ -58,19 +59,20 @@ class Inputs:
     tile: Tile
 
 
-def tile_for(m: int, dtype: str) -> Tile:
-    """Return the tile for m rows: thin ones keep more weights in flight, k is 128 bytes wide.
+def tile_for(m: int, dtype: str, target: Target) -> Tile:
+    """Return the tile for m rows, 128 or 256 bytes wide along k.
 
-    Tensor cores of sm_90 and sm_100 take 64 and 128 rows at once; below that the product is bound by memory anyway.
+    Few rows are bound by the weights' bytes: narrow blocks make more programs to fetch them, with no split along k.
+    Matrix units of sm_90 take 64 rows at once, those of sm_100 64 or 128; thinner tiles fall back to mma.sync.
     """
     k = 128 // BYTES[dtype]
     if dtype == "fp32":
-        return Tile(64, 64, k, 4, 2) if m > 16 else Tile(16, 64, k, 4, 2)
+        return Tile(64 if m > 16 else 16, 64, k, 4, target.stages(2))
     if m <= 16:
-        return Tile(16, 64, 2 * k, 4, 4)
+        return Tile(16, 32, 2 * k, 4, target.stages(4))
     if m <= 64:
-        return Tile(64, 128, k, 4, 4)
-    return Tile(128, 256, k, 8, 3) if m >= 1024 else Tile(128, 128, k, 8, 3)
+        return Tile(64, 128, k, 4, target.stages(4))
+    return Tile(128, 256 if m >= 1024 and target.wide else 128, k, 8, target.stages(3))
 
 
 @triton.jit
@@ -81,9 +83,9 @@ def tile_product(
     column = tl.arange(0, block_k)
     total = tl.zeros((block_m, block_n), tl.float32)
     for start in range(0, k, block_k):
-        inside = start + column < k
-        left = tl.load(a[:, None] + (start + column)[None, :], mask=a_mask[:, None] & inside[None, :], other=0.0)
-        right = tl.load(w[:, None] + (start + column)[None, :], mask=w_mask[:, None] & inside[None, :], other=0.0)
+        at = start + column[None, :]
+        left = tl.load(a[:, None] + at, mask=a_mask[:, None] & (at < k), other=0.0)
+        right = tl.load(w[:, None] + at, mask=w_mask[:, None] & (at < k), other=0.0)
         total = tl.dot(left, right.T, total, input_precision="ieee")
     return total
 
@@ -111,8 +113,8 @@ def gemm(
 def make_inputs(shape: Shape, dtype: str, device: str, seed: int) -> Inputs:
     """Draw A and W, allocate C, choose the tile."""
     draw, (m, n, k) = generator(device, seed), shape
-    c = empty(draw, PRODUCT[dtype], m, n)
-    return Inputs(normal(draw, dtype, m, k), normal(draw, dtype, n, k), c, tile_for(m, dtype))
+    a, w = normal(draw, dtype, m, k), normal(draw, dtype, n, k)
+    return Inputs(a, w, empty(draw, PRODUCT[dtype], m, n), tile_for(m, dtype, target_of(device)))
 
 
 def launch(x: Inputs) -> tuple[Tensor]:
@@ -122,7 +124,7 @@ def launch(x: Inputs) -> tuple[Tensor]:
     grid = (triton.cdiv(m, tile.m) * triton.cdiv(n, tile.n),)
     gemm[grid](
         x.c, x.a, x.w, m, n, k, block_m=tile.m, block_n=tile.n, block_k=tile.k, group=8,
-        num_warps=tile.num_warps, num_stages=stages(tile.num_stages),
+        num_warps=tile.num_warps, num_stages=tile.num_stages,
     )  # fmt: skip
     return (x.c,)
 
@@ -138,11 +140,12 @@ def bytes_moved(shape: Shape, dtype: str) -> float:
     return (m * k + n * k) * BYTES[dtype] + m * n * BYTES[PRODUCT[dtype]]
 
 
-def signature(dtype: str, m: int, targets: frozenset[str] | None = None) -> AotSignature:
+def signature(dtype: str, m: int, target: Target) -> AotSignature:
     """Describe the kernel for m rows of a dtype."""
-    tile = tile_for(m, dtype)
+    tile = tile_for(m, dtype, target)
     return AotSignature(
-        label=f"{dtype} {tile.m}x{tile.n}x{tile.k}",
+        label=f"{dtype} m{m}",
+        target=target.name,
         function=gemm,
         arguments={
             "c": POINTER[PRODUCT[dtype]], "a": POINTER[dtype], "w": POINTER[dtype], "m": "i32", "n": "i32", "k": "i32",
@@ -151,8 +154,20 @@ def signature(dtype: str, m: int, targets: frozenset[str] | None = None) -> AotS
         aligned=frozenset({"n", "k"}),
         num_warps=tile.num_warps,
         num_stages=tile.num_stages,
-        targets=targets,
     )  # fmt: skip
+
+
+def signatures(
+    *shapes: int, describe: Callable[[str, int, Target], AotSignature]
+) -> tuple[AotSignature, ...]:
+    """Describe bf16 for each number of rows and, for the first, the fp8 of targets that have one."""
+    return tuple(
+        describe(dtype, m, target)
+        for target in TARGETS.values()
+        for m in shapes
+        for dtype in ("bf16", target.fp8 if m == shapes[0] else None)
+        if dtype is not None
+    )
 
 
 GEMM = Kernel(
@@ -164,12 +179,5 @@ GEMM = Kernel(
     reference=reference,
     flops=lambda shape, _: 2 * shape.m * shape.n * shape.k,
     bytes=bytes_moved,
-    aot_signatures=(
-        signature("bf16", 8192),
-        signature("fp16", 256),
-        signature("bf16", 64),
-        signature("bf16", 1),
-        signature("fp8", 8192, frozenset({"sm_90", "sm_100"})),
-        signature("fp8_fnuz", 8192, frozenset({"gfx942"})),
-    ),
+    aot_signatures=signatures(8192, 256, 64, 1, describe=signature),
 )

@@ -28,9 +28,9 @@ from kernels.dtypes import (
     generator,
     normal,
     refuse_interpreted_bf16,
-    stages,
 )
-from kernels.gemm import Tile, tile_for, tile_product
+from kernels.gemm import Tile, signatures, tile_for, tile_product
+from kernels.targets import Target, target_of
 
 
 class Shape(NamedTuple):
@@ -100,7 +100,8 @@ def make_inputs(shape: Shape, dtype: str, device: str, seed: int) -> Inputs:
         raise ValueError("grouped_gemm needs at least one row")
     offsets = torch.tensor((0, *rows)).cumsum(0).to(device, torch.int32)
     a, w = normal(draw, dtype, total, k), normal(draw, dtype, len(rows), n, k)
-    return Inputs(a, w, empty(draw, PRODUCT[dtype], total, n), offsets, rows, tile_for(total // busy, dtype))
+    tile = tile_for(total // busy, dtype, target_of(device))
+    return Inputs(a, w, empty(draw, PRODUCT[dtype], total, n), offsets, rows, tile)
 
 
 def launch(x: Inputs) -> tuple[Tensor]:
@@ -111,7 +112,7 @@ def launch(x: Inputs) -> tuple[Tensor]:
     grouped_gemm[grid](
         x.c, x.a, x.w, x.offsets, experts, n, k,
         block_e=triton.next_power_of_2(experts), block_m=tile.m, block_n=tile.n, block_k=tile.k,
-        num_warps=tile.num_warps, num_stages=stages(tile.num_stages),
+        num_warps=tile.num_warps, num_stages=tile.num_stages,
     )  # fmt: skip
     return (x.c,)
 
@@ -135,19 +136,19 @@ def bytes_moved(shape: Shape, dtype: str) -> float:
     return read + total * shape.n * BYTES[PRODUCT[dtype]]
 
 
-def signature(dtype: str, mean_rows: int, targets: frozenset[str] | None = None) -> AotSignature:
+def signature(dtype: str, mean_rows: int, target: Target) -> AotSignature:
     """Describe the kernel for 256 experts."""
-    tile = tile_for(mean_rows, dtype)
+    tile = tile_for(mean_rows, dtype, target)
     pointers = dict.fromkeys(("a", "w"), POINTER[dtype]) | {"c": POINTER[PRODUCT[dtype]], "offsets": "*i32"}
     return AotSignature(
-        label=f"{dtype} {tile.m}x{tile.n}x{tile.k}",
+        label=f"{dtype} m{mean_rows}",
+        target=target.name,
         function=grouped_gemm,
         arguments=pointers | dict.fromkeys(("experts", "n", "k"), "i32"),
         constants={"block_e": 256, "block_m": tile.m, "block_n": tile.n, "block_k": tile.k},
         aligned=frozenset({"n", "k"}),
         num_warps=tile.num_warps,
         num_stages=tile.num_stages,
-        targets=targets,
     )
 
 
@@ -160,10 +161,5 @@ GROUPED_GEMM = Kernel(
     reference=reference,
     flops=flops,
     bytes=bytes_moved,
-    aot_signatures=(
-        signature("bf16", 512),
-        signature("bf16", 8),
-        signature("fp8", 512, frozenset({"sm_90", "sm_100"})),
-        signature("fp8_fnuz", 512, frozenset({"gfx942"})),
-    ),
+    aot_signatures=signatures(512, 8, describe=signature),
 )

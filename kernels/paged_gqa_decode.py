@@ -21,9 +21,10 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels import AotSignature, Kernel, split_kv
-from kernels.dtypes import BYTES, POINTER, empty, generator, normal, refuse_interpreted_bf16, stages
+from kernels.dtypes import BYTES, POINTER, empty, generator, normal, refuse_interpreted_bf16
 from kernels.paged import block_tables, gather
 from kernels.split_kv import softmax_step, span_of, store_split
+from kernels.targets import TARGETS, Target, target_of
 
 #: Tokens a step, of any page size.
 BLOCK_N = 64
@@ -119,7 +120,7 @@ def launch(x: Inputs) -> tuple[Tensor]:
     paged_gqa_decode[grid](
         x.partial, x.logs, x.q, x.k, x.v, x.tables, x.lengths, x.tables.shape[1], math.log2(math.e) * head_dim**-0.5,
         heads=heads, kv_heads=kv_heads, head_dim=head_dim, page_size=page_size, block_h=block_h, block_n=BLOCK_N,
-        splits=x.splits, num_warps=NUM_WARPS, num_stages=stages(NUM_STAGES),
+        splits=x.splits, num_warps=NUM_WARPS, num_stages=target_of(x.q.device.type).stages(NUM_STAGES),
     )  # fmt: skip
     split_kv.combine(x.out, x.partial, x.logs, x.splits)
     return (x.out,)
@@ -142,12 +143,14 @@ def bytes_moved(shape: Shape, dtype: str) -> float:
     return (cache + 2 * len(shape.context) * shape.heads * shape.head_dim) * BYTES[dtype]
 
 
-def signature(dtype: str, heads: int, kv_heads: int, head_dim: int, page_size: int, splits: int) -> AotSignature:
-    """Describe stage one."""
+def signature(dtype: str, shape: Shape, target: Target) -> AotSignature:
+    """Describe stage one for a shape that states its splits; its context does not matter."""
+    _, heads, kv_heads, head_dim, page_size, splits = shape
     block_h = rows_for(heads, kv_heads)
-    partial = "*fp32" if splits > 1 else POINTER[dtype]
+    partial = "*fp32" if splits != 1 else POINTER[dtype]
     return AotSignature(
         label=f"{dtype} {heads}:{kv_heads} d{head_dim} p{page_size} s{splits}",
+        target=target.name,
         function=paged_gqa_decode,
         arguments=dict.fromkeys(("out", "logs"), partial)
         | dict.fromkeys(("q", "k_cache", "v_cache"), POINTER[dtype])
@@ -157,7 +160,7 @@ def signature(dtype: str, heads: int, kv_heads: int, head_dim: int, page_size: i
             "block_h": block_h, "block_n": BLOCK_N, "splits": splits,
         },
         num_warps=NUM_WARPS,
-        num_stages=NUM_STAGES,
+        num_stages=target.stages(NUM_STAGES),
     )  # fmt: skip
 
 
@@ -170,9 +173,13 @@ PAGED_GQA_DECODE = Kernel(
     reference=reference,
     flops=lambda shape, _: 4 * sum(shape.context) * shape.heads * shape.head_dim,
     bytes=bytes_moved,
-    aot_signatures=(
-        signature("bf16", 64, 8, 128, 16, 8),
-        signature("fp16", 32, 8, 64, 64, 1),
-        split_kv.signature("bf16", 128, 8),
+    aot_signatures=tuple(
+        described
+        for target in TARGETS.values()
+        for described in (
+            signature("bf16", Shape((), 64, 8, 128, 16, splits=8), target),
+            signature("fp16", Shape((), 32, 8, 64, 64, splits=1), target),
+            split_kv.signature("bf16", 128, 8, target),
+        )
     ),
 )

@@ -21,9 +21,10 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels import AotSignature, Kernel, split_kv
-from kernels.dtypes import BYTES, POINTER, empty, generator, normal, refuse_interpreted_bf16, stages
+from kernels.dtypes import BYTES, POINTER, empty, generator, normal, refuse_interpreted_bf16
 from kernels.paged import block_tables, gather
 from kernels.split_kv import softmax_step, span_of, store_split
+from kernels.targets import TARGETS, Target, target_of
 
 LATENT, ROTARY, QUERY = 512, 64, 192
 
@@ -47,10 +48,6 @@ class Tile(NamedTuple):
     num_stages: int
 
 
-#: Sixteen heads of fp32 sums of 512 fill a quarter of a program's registers; more heads a program spill on sm_80.
-TILE = Tile(16, 32, 4, 2)
-
-
 @dataclass(frozen=True)
 class Inputs:
     """Operands and output, as the module says; partial and logs pass between the stages."""
@@ -63,6 +60,14 @@ class Inputs:
     partial: Tensor
     logs: Tensor
     splits: int
+    tile: Tile
+
+
+def tile_for(heads: int, target: Target) -> Tile:
+    """Return 64 heads a program where there are as many, to read the cache less often; the widest that do not spill."""
+    if heads < 64 or target.backend == "hip":
+        return Tile(16, 32, 4, target.stages(2))
+    return Tile(64, 32 if target.name == "sm_100" else 16, 8, 2)
 
 
 @triton.jit
@@ -103,23 +108,24 @@ def make_inputs(shape: Shape, dtype: str, device: str, seed: int) -> Inputs:
     context, heads, page_size, splits = shape
     draw, sequences = generator(device, seed), len(context)
     tables, lengths, pages = block_tables(context, page_size, draw)
-    blocks = sequences * triton.cdiv(heads, TILE.h)
-    splits = splits or split_kv.splits_for(blocks, max(context), TILE.n, device)
+    tile = tile_for(heads, target_of(device))
+    blocks = sequences * triton.cdiv(heads, tile.h)
+    splits = splits or split_kv.splits_for(blocks, max(context), tile.n, device)
     cache = normal(draw, dtype, pages, page_size, LATENT + ROTARY)
     out = empty(draw, dtype, sequences, heads, LATENT)
     partial, logs = split_kv.workspace(sequences * heads, splits, LATENT, out)
     q = normal(draw, dtype, sequences, heads, LATENT + ROTARY)
-    return Inputs(q, cache, tables, lengths, out, partial, logs, splits)
+    return Inputs(q, cache, tables, lengths, out, partial, logs, splits, tile)
 
 
 def launch(x: Inputs) -> tuple[Tensor]:
     """Attend over the splits, then merge them."""
     refuse_interpreted_bf16(x.q)
-    sequences, heads, _ = x.q.shape
-    paged_mla_decode[(sequences, triton.cdiv(heads, TILE.h), x.splits)](
+    (sequences, heads, _), tile = x.q.shape, x.tile
+    paged_mla_decode[(sequences, triton.cdiv(heads, tile.h), x.splits)](
         x.partial, x.logs, x.q, x.cache, x.tables, x.lengths, x.tables.shape[1], math.log2(math.e) * QUERY**-0.5,
-        heads=heads, latent=LATENT, rotary=ROTARY, page_size=x.cache.shape[1], block_h=TILE.h, block_n=TILE.n,
-        splits=x.splits, num_warps=TILE.num_warps, num_stages=stages(TILE.num_stages),
+        heads=heads, latent=LATENT, rotary=ROTARY, page_size=x.cache.shape[1], block_h=tile.h, block_n=tile.n,
+        splits=x.splits, num_warps=tile.num_warps, num_stages=tile.num_stages,
     )  # fmt: skip
     split_kv.combine(x.out, x.partial, x.logs, x.splits)
     return (x.out,)
@@ -140,21 +146,24 @@ def bytes_moved(shape: Shape, dtype: str) -> float:
     return (sum(shape.context) * (LATENT + ROTARY) + own) * BYTES[dtype]
 
 
-def signature(dtype: str, heads: int, page_size: int, splits: int) -> AotSignature:
-    """Describe stage one."""
-    partial = "*fp32" if splits > 1 else POINTER[dtype]
+def signature(dtype: str, shape: Shape, target: Target) -> AotSignature:
+    """Describe stage one for a shape that states its splits; its context does not matter."""
+    _, heads, page_size, splits = shape
+    tile = tile_for(heads, target)
+    partial = "*fp32" if splits != 1 else POINTER[dtype]
     return AotSignature(
         label=f"{dtype} h{heads} p{page_size} s{splits}",
+        target=target.name,
         function=paged_mla_decode,
         arguments=dict.fromkeys(("out", "logs"), partial)
         | dict.fromkeys(("q", "cache"), POINTER[dtype])
         | {"tables": "*i32", "lengths": "*i32", "table_width": "i32", "scale": "fp32"},
         constants={
             "heads": heads, "latent": LATENT, "rotary": ROTARY, "page_size": page_size,
-            "block_h": TILE.h, "block_n": TILE.n, "splits": splits,
+            "block_h": tile.h, "block_n": tile.n, "splits": splits,
         },
-        num_warps=TILE.num_warps,
-        num_stages=TILE.num_stages,
+        num_warps=tile.num_warps,
+        num_stages=tile.num_stages,
     )  # fmt: skip
 
 
@@ -167,9 +176,13 @@ PAGED_MLA_DECODE = Kernel(
     reference=reference,
     flops=lambda shape, _: 2 * sum(shape.context) * shape.heads * (LATENT + ROTARY + LATENT),
     bytes=bytes_moved,
-    aot_signatures=(
-        signature("bf16", 128, 64, 8),
-        signature("fp16", 16, 16, 1),
-        split_kv.signature("bf16", LATENT, 8),
+    aot_signatures=tuple(
+        described
+        for target in TARGETS.values()
+        for described in (
+            signature("bf16", Shape((), 128, 64, splits=8), target),
+            signature("fp16", Shape((), 16, 16, splits=1), target),
+            split_kv.signature("bf16", LATENT, 8, target),
+        )
     ),
 )

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from kernels import AotSignature, Kernel
 from kernels.dtypes import BYTES, POINTER, empty, generator, normal
+from kernels.targets import TARGETS
 
 EPSILON = 1e-6
 
@@ -83,10 +84,11 @@ def reference(x: Inputs) -> tuple[Tensor, Tensor]:
     return y.to(x.y.dtype), total.to(x.total.dtype)
 
 
-def signature(dtype: str, hidden: int) -> AotSignature:
+def signature(dtype: str, hidden: int, target: str) -> AotSignature:
     """Describe the kernel for a row's length."""
     return AotSignature(
         label=f"{dtype} {hidden}",
+        target=target,
         function=rmsnorm,
         arguments=dict.fromkeys(("y", "total", "x", "residual", "weight"), POINTER[dtype])
         | {"hidden": "i32", "epsilon": "fp32"},
@@ -105,5 +107,5 @@ RMSNORM = Kernel(
     reference=reference,
     flops=lambda shape, _: 5 * shape.tokens * shape.hidden,
     bytes=lambda shape, dtype: (4 * shape.tokens + 1) * shape.hidden * BYTES[dtype],
-    aot_signatures=(signature("bf16", 7168), signature("bf16", 16384)),
+    aot_signatures=tuple(signature("bf16", hidden, target) for hidden in (7168, 16384) for target in TARGETS),
 )

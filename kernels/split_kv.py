@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kernels import AotSignature
 from kernels.dtypes import POINTER
+from kernels.targets import Target
 
 MOST_SPLITS = 32
 
@@ -28,7 +29,7 @@ def span_of(length, split, splits: tl.constexpr, block_n: tl.constexpr):
 
 @triton.jit
 def softmax_step(scores, best, total):
-    """Fold scores [heads, tokens] into the running best and total [heads]; return them, 2^(scores - best), old scale."""
+    """Fold scores [heads, tokens] into best and total [heads]; return them, 2^(scores - best), the old sums' scale."""
     risen = tl.maximum(best, tl.max(scores, 1))
     weights = tl.exp2(scores - risen[:, None])
     kept = tl.exp2(best - risen)
@@ -36,18 +37,22 @@ def softmax_step(scores, best, total):
 
 
 @triton.jit
-def store_split(out, logs, total, best, acc, row, split, mask, columns, splits: tl.constexpr, width: tl.constexpr):
+def store_split(
+    out, logs, total, best, acc, row, split, mask, columns, splits: tl.constexpr, width: tl.constexpr
+):
     """Write acc / total [heads, width] as a partial of rows [heads], or as the result where there is one split."""
     safe = tl.where(total > 0, total, 1.0)
     at = (row.to(tl.int64) * splits + split)[:, None] * width + columns[None, :]
     tl.store(out + at, (acc / safe[:, None]).to(out.dtype.element_ty), mask=mask[:, None])
     if splits > 1:
-        tl.store(logs + row * splits + split, tl.where(total > 0, best + tl.log2(safe), float("-inf")), mask=mask)
+        tl.store(
+            logs + row * splits + split, tl.where(total > 0, best + tl.log2(safe), float("-inf")), mask=mask
+        )
 
 
 @triton.jit
 def combine_splits(out, partial, logs, splits: tl.constexpr, width: tl.constexpr):
-    """Merge one row; grid (sequences * heads,); partial [rows, splits, width], logs [rows, splits], out [rows, width]."""
+    """Merge one row of partial [rows, splits, width] and logs [rows, splits] into out [rows, width]; grid (rows,)."""
     row, split, column = tl.program_id(0).to(tl.int64), tl.arange(0, splits), tl.arange(0, width)
     log = tl.load(logs + row * splits + split)
     weight = tl.exp2(log - tl.max(log, 0))
@@ -58,7 +63,8 @@ def combine_splits(out, partial, logs, splits: tl.constexpr, width: tl.constexpr
 
 def splits_for(programs: int, longest: int, block_n: int, device: str) -> int:
     """Return a power of two of splits: two programs a compute unit, and at least four blocks of tokens a split."""
-    units = torch.cuda.get_device_properties(device).multi_processor_count if device.startswith("cuda") else 16
+    cuda = device.startswith("cuda")
+    units = torch.cuda.get_device_properties(device).multi_processor_count if cuda else 16
     wanted = min(2 * units // programs, longest // (4 * block_n), MOST_SPLITS)
     return 1 << max(wanted, 1).bit_length() - 1
 
@@ -78,10 +84,11 @@ def combine(out: Tensor, partial: Tensor, logs: Tensor, splits: int) -> None:
         combine_splits[(sequences * heads,)](out, partial, logs, splits=splits, width=width, num_warps=4)
 
 
-def signature(dtype: str, width: int, splits: int) -> AotSignature:
+def signature(dtype: str, width: int, splits: int, target: Target) -> AotSignature:
     """Describe the merge."""
     return AotSignature(
         label=f"{dtype} merge of {splits}",
+        target=target.name,
         function=combine_splits,
         arguments={"out": POINTER[dtype], "partial": "*fp32", "logs": "*fp32"},
         constants={"splits": splits, "width": width},

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from kernels import AotSignature, Kernel
 from kernels.dtypes import BYTES, POINTER, empty, generator, normal
+from kernels.targets import TARGETS
 
 #: Elements a program: 4 warps, each thread 32 elements in loads of 16 bytes.
 BLOCK = 4096
@@ -127,12 +128,14 @@ def _signatures(function: Any) -> tuple[AotSignature, ...]:
     return tuple(
         AotSignature(
             label=dtype,
+            target=target,
             function=function,
             arguments={name: fixed.get(name, POINTER[dtype]) for name in names},
             constants={"block": BLOCK},
             aligned=frozenset({"n"}),
         )
         for dtype in ("fp32", "bf16")
+        for target in TARGETS
     )
 
 
@@ -144,7 +147,7 @@ _DTYPES = ("fp32", "fp16", "bf16")
 COPY = Kernel(
     name="stream_copy", shape=Shape, dtypes=_DTYPES, make_inputs=make_inputs, launch=launch_copy,
     reference=lambda x: (x.a,),
-    flops=lambda shape, _: 0, bytes=_vectors(2), aot_signatures=_signatures(stream_copy),
+    flops=lambda *_: 0, bytes=_vectors(2), aot_signatures=_signatures(stream_copy),
 )  # fmt: skip
 TRIAD = Kernel(
     name="stream_triad", shape=Shape, dtypes=_DTYPES, make_inputs=make_inputs, launch=launch_triad,
@@ -161,5 +164,5 @@ READ = Kernel(
 WRITE = Kernel(
     name="stream_write", shape=Shape, dtypes=_DTYPES, make_inputs=make_inputs, launch=launch_write,
     reference=lambda x: (torch.full_like(x.c, SCALE),),
-    flops=lambda shape, _: 0, bytes=_vectors(1), aot_signatures=_signatures(stream_write),
+    flops=lambda *_: 0, bytes=_vectors(1), aot_signatures=_signatures(stream_write),
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """SwiGLU (Shazeer 2020): out = silu(gate) * up, with silu(x) = x / (1 + exp(-x)), arithmetic in fp32.
 
-both [tokens, 2 width] holds gate, then up, as one product of a fused gate and up weight leaves them; out [tokens, width];
-fp32, fp16 or bf16 of e bytes. 3 tokens width e bytes; 5 tokens width flops (negate, exp, add, divide, multiply).
+both [tokens, 2 width] holds gate, then up, as one product with a fused weight leaves them; out [tokens, width]; fp32,
+fp16 or bf16 of e bytes. 3 tokens width e bytes; 5 tokens width flops (negate, exp, add, divide, multiply).
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from torch import Tensor
 
 from kernels import AotSignature, Kernel
 from kernels.dtypes import BYTES, POINTER, empty, generator, normal
+from kernels.targets import TARGETS
 
-#: Columns a program: 4 warps, each thread 8 elements of each operand, 16 bytes in the 2-byte types.
-BLOCK = 1024
+#: Columns a program: 4 warps of 32 or 64 threads, each at least 8 elements of an operand, 16 bytes in 2-byte types.
+BLOCK = 2048
 
 
 class Shape(NamedTuple):
@@ -44,7 +45,8 @@ def swiglu(out, both, width, block: tl.constexpr):
     inside = column < width
     gate = tl.load(both + row * 2 * width + column, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(both + row * 2 * width + width + column, mask=inside, other=0.0).to(tl.float32)
-    tl.store(out + row * width + column, (gate / (1 + tl.exp(-gate)) * up).to(out.dtype.element_ty), mask=inside)
+    gated = gate / (1 + tl.exp(-gate)) * up
+    tl.store(out + row * width + column, gated.to(out.dtype.element_ty), mask=inside)
 
 
 def make_inputs(shape: Shape, dtype: str, device: str, seed: int) -> Inputs:
@@ -75,13 +77,15 @@ SWIGLU = Kernel(
     reference=reference,
     flops=lambda shape, _: 5 * shape.tokens * shape.width,
     bytes=lambda shape, dtype: 3 * shape.tokens * shape.width * BYTES[dtype],
-    aot_signatures=(
+    aot_signatures=tuple(
         AotSignature(
             label="bf16",
+            target=target,
             function=swiglu,
             arguments={"out": POINTER["bf16"], "both": POINTER["bf16"], "width": "i32"},
             constants={"block": BLOCK},
             aligned=frozenset({"width"}),
-        ),
+        )
+        for target in TARGETS
     ),
 )

@@ -1,8 +1,9 @@
 """A GPU through torch: CUDA, and ROCm, which torch gives the same interface.
 
-Samples are differences of events on the stream. A very short operator is captured as many times as it is called
-into one graph and the graph replayed, as engines do for decode; what cannot be captured is launched behind a
-stalled queue, so that the host's launch latency stays out unless the call asks for it (`Call.capture` false).
+Samples are differences of events on the stream. A call so short that several make a sample is captured at least
+GRAPH_CALLS times into one graph and the graph replayed, as engines do for decode; what cannot be captured is
+launched behind a stalled queue, so that the host's launch latency stays out unless the call asks for it
+(`Call.capture` false).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from calibrate.backends.call import Call, clock_of, wishes
 from calibrate.backends.monitor import Monitor, Runtime, pick_monitor
 from calibrate.case import Clock
 
-#: Calls a sample from which a graph is captured: fewer are long enough for events.
+#: Least copies of a call in a graph: the launch of the graph itself, some 10 us, is then under 0.1 us a call.
 GRAPH_CALLS = 100
 #: The queue is stalled this long for each call before it, more than a launch takes, and at most for STALL_MOST_S.
 STALL_PER_CALL_S, STALL_MOST_S = 20e-6, 5e-3
@@ -45,7 +46,7 @@ class CudaBackend(DeviceBackend):
 
     @property
     def dtypes(self) -> tuple[str, ...]:
-        """Return bf16, and fp8 where the tensor cores have it (NVIDIA from 8.9, AMD from gfx94x)."""
+        """Return bf16, and fp8 where the tensor cores have it (NVIDIA from 8.9, AMD from gfx950; gfx942's e4m3 is another)."""
         return self.runtime.dtypes
 
     @property
@@ -69,32 +70,35 @@ class CudaBackend(DeviceBackend):
         if clock_of(call, self.clock) == "wall":
             self.runtime.synchronise()
             return self.runtime.wall(wish.run, calls)
-        graph = self._graph(call, wish, calls)
+        copies = max(calls, GRAPH_CALLS)
+        graph = self._graph(call, wish, copies) if calls > 1 and wish.capture else None
         self.replayed = graph is not None
         total, done = 0.0, 0
         while done == 0 or total < wish.window_s:
-            begin, end = self.runtime.event(), self.runtime.event()
-            if graph is None and wish.capture:
-                self.runtime.stall(min(STALL_PER_CALL_S * calls, STALL_MOST_S))
-            begin.record()
-            if graph is None:
-                for _ in range(calls):
-                    wish.run()
-            else:
-                graph()
-            end.record()
-            end.synchronize()
-            total += begin.elapsed_time(end) * 1e-3
-            done += calls
+            total += self._sample(wish, calls, graph)
+            done += calls if graph is None else copies
         return total / done
 
-    def _graph(self, call: Timed, wish: Call, calls: int) -> Callable[[], None] | None:
-        """Return the replay of a graph of `calls` copies; None where short of GRAPH_CALLS or not to be captured."""
-        if calls < GRAPH_CALLS or not wish.capture:
-            return None
+    def _sample(self, wish: Call, calls: int, graph: Callable[[], None] | None) -> float:
+        """Return the seconds between two events around the calls, or around one replay."""
+        begin, end = self.runtime.event(), self.runtime.event()
+        if graph is None and wish.capture:
+            self.runtime.stall(min(STALL_PER_CALL_S * calls, STALL_MOST_S))
+        begin.record()
+        if graph is None:
+            for _ in range(calls):
+                wish.run()
+        else:
+            graph()
+        end.record()
+        end.synchronize()
+        return begin.elapsed_time(end) * 1e-3
+
+    def _graph(self, call: Timed, wish: Call, copies: int) -> Callable[[], None] | None:
+        """Return the replay of a graph of `copies` calls, captured once; None if it cannot be captured."""
         known = self.graphs.get(call)
-        if known is None or known[0] != calls:
-            known = (calls, self.runtime.capture(wish.run, calls))
+        if known is None or known[0] != copies:
+            known = (copies, self.runtime.capture(wish.run, copies))
             self.graphs[call] = known
         return known[1]
 
@@ -152,7 +156,7 @@ class TorchRuntime:
     def dtypes(self) -> tuple[str, ...]:
         """Return the types that torch multiplies in on this device."""
         if self.torch.version.hip:
-            return ("bf16", "fp8") if str(self.device.gcnArchName).startswith(("gfx94", "gfx95")) else ("bf16",)
+            return ("bf16", "fp8") if str(self.device.gcnArchName).startswith("gfx95") else ("bf16",)
         return ("bf16", "fp8") if (self.device.major, self.device.minor) >= (8, 9) else ("bf16",)
 
     @property

@@ -48,8 +48,9 @@ def command(
     """
     from rich.console import Console
 
-    from clustersim.report.console import print_replications, print_summary
-    from clustersim.report.folder import default_folder, refuse_foreign, write
+    from clustersim.report.console import print_summary
+    from clustersim.report.folder import check_folder, default_folder, write
+    from clustersim.report.tables import replications_table
     from clustersim.scenario.load import load_with_plans
     from clustersim.simulation import simulate
     from clustersim.study.assertions import parse
@@ -57,7 +58,7 @@ def command(
     conditions = [parse(text) for text in assertions]
     loaded, _ = load_with_plans(scenario, settings)
     if out is not None:
-        refuse_foreign(out)
+        check_folder(out)
     bar = _progress(quiet)
     with bar:
         task = bar.add_task("simulating", total=None)
@@ -83,7 +84,7 @@ def command(
         console = Console(width=None if sys.stdout.isatty() else 104)
         print_summary(result, console, paths)
         if several is not None:
-            print_replications(several.intervals, console)
+            console.print(replications_table(several.intervals))
     for failure in failures:
         click.echo(f"assertion failed: {failure}", err=True)
     if failures:

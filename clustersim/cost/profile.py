@@ -39,11 +39,12 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, ValidationError
 
 from clustersim import library
+from clustersim.cost.measured import DeviceFigures, LinkFit, Quality, Validation
 from clustersim.errors import InputError, unknown
 from clustersim.hardware.accelerator import Accelerator
 from clustersim.hardware.figure import Evidence, Figure
 from clustersim.kinds import Value
-from clustersim.units import Bytes, BytesPerSecond, FlopsPerSecond, Seconds, Watts
+from clustersim.units import Bytes, BytesPerSecond, Seconds, Watts
 from clustersim.yaml_file import problems_of, read_yaml
 
 Array = NDArray[np.float64]
@@ -211,72 +212,6 @@ class Provenance(Value):
     ended: str = ""
 
 
-class DeviceFigures(Value):
-    """What the device itself was measured to do. Peaks: data type -> figure."""
-
-    kind: Literal["cpu", "gpu"]
-    driver_name: str
-    """The device's name as its driver says it."""
-    fractions_of: Literal["datasheet", "measured"]
-    """Whose peaks the fits' fractions are shares of. Where they are the measured ones (devices of no datasheet),
-    `Profile.applied_to` puts these figures in the place of the specification's."""
-    peak_flops_per_s: dict[str, Figure[FlopsPerSecond]] = Field(default_factory=dict)
-    """The most that any operator reached, at its fastest."""
-    sustained_flops_per_s: dict[str, Figure[FlopsPerSecond]] = Field(default_factory=dict)
-    """The most that any operator reached by its median."""
-    memory_bandwidth_bytes_per_s: Figure[BytesPerSecond] | None = None
-    memory_bytes: Figure[Bytes] | None = None
-    kernel_launch_s: Figure[Seconds] | None = None
-
-
-class LinkFit(Value):
-    """A path between two devices or nodes: seconds = latency + bytes / bandwidth, in segments of message size."""
-
-    path: str
-    """nvlink, pcie, ib, tcp, wan, ..."""
-    a: str
-    b: str
-    latency_s: Seconds
-    bandwidth_bytes_per_s: BytesPerSecond
-    burst_bytes: Bytes = 0.0
-    """What a shaped link lets through before it shapes."""
-    segments: list[tuple[Bytes, Seconds, BytesPerSecond]] = Field(default_factory=list)
-    """From this message size on: latency and bandwidth."""
-    intervals: dict[str, tuple[float, float]] = Field(default_factory=dict)
-    median_ape_frac: float | None = None
-    num_rows: int = 0
-    flags: list[str] = Field(default_factory=list)
-    evidence: Evidence = "measured"
-
-
-class Quality(Value):
-    """What speaks for and against a measured profile."""
-
-    contended: bool
-    """Whether other programs ran meanwhile: such a profile yields to any other of the device."""
-    throttled: bool
-    steady: bool
-    """Whether at least nine tenths of the rows reached a steady state before they were timed."""
-    canary_drift_frac: float
-    """The largest change of a canary's median over a block of cases."""
-    coverage_frac: float
-    """Cases measured of those planned."""
-    num_flagged: dict[str, int] = Field(default_factory=dict)
-    """Flag -> rows that carry it."""
-
-
-class Validation(Value):
-    """Errors of the whole profile, as shares of the measured time; `e2e_*` on whole steps of a model."""
-
-    cv_ape_frac: float
-    """Median over rows, each predicted by a fit that did not see its shape."""
-    cv_p90_ape_frac: float
-    num_rows: int
-    e2e_ape_frac: float | None = None
-    e2e_p90_ape_frac: float | None = None
-    num_steps: int = 0
-
-
 class Profile(Value):
     """Everything fitted for one device from one source; read from `profiles/<device>/<name>/profile.yaml`."""
 
@@ -406,7 +341,9 @@ def _worth(profile: Profile) -> tuple[bool, int]:
 
 def _completed(best: Profile, others: Sequence[Profile]) -> Profile:
     """Return `best` with what it lacks from the others; fractions of measured peaks mix with no others."""
-    if best.evidence != "measured" or (best.device_figures and best.device_figures.fractions_of == "measured"):
+    if best.evidence != "measured" or (
+        best.device_figures and best.device_figures.fractions_of == "measured"
+    ):
         return best
     fits, collectives = dict(best.fits), dict(best.collectives)
     for other in others:

@@ -55,7 +55,7 @@ def write(result: Result, out: Path) -> list[Path]:
     is replaced. Raises InputError if `out` is a file, holds anything else, or cannot be written.
     """
     target = Path(out).resolve()
-    _check(target, out)
+    check_folder(out)
     names = [name for name in FILES if _wanted(result, name)]
     with _all_or_nothing(target, out) as folder:
         for name in names:
@@ -154,8 +154,9 @@ _WRITERS: Mapping[str, Callable[[Result, Path], None]] = {
 # ---- all or nothing ------------------------------------------------------------------------------------------------
 
 
-def _check(target: Path, out: Path) -> None:
-    """Refuse a target whose replacement would lose something that no run wrote."""
+def check_folder(out: Path) -> None:
+    """Refuse a folder whose replacement would lose something that no run wrote; raises InputError."""
+    target = Path(out).resolve()
     try:
         if target.is_dir():
             found = sorted(path.name for path in target.iterdir())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -65,6 +65,34 @@ def plain_table(rows: Sequence[Mapping[str, object]]) -> Table:
         table.add_column(key, justify="right" if number else "left", no_wrap=index == 0)
     for row in rows:
         table.add_row(*("-" if value is None else escape(str(value)) for value in row.values()))
+    return table
+
+
+#: Metrics shown with their intervals; all of them are in result.json.
+_HEADLINES = (
+    "request_throughput", "output_throughput", "goodput_frac", "p50_ttft_ms", "p99_ttft_ms", "p50_ttfo_ms",
+    "p50_tpot_ms", "p99_tpot_ms", "p50_e2el_ms", "p99_e2el_ms", "utilisation", "mean_kv_frac",
+    "usd_per_output_mtok", "joules_per_output_token", "gco2e_per_output_mtok",
+)  # fmt: skip
+
+
+def replications_table(intervals: Mapping[str, Mapping[str, Any]]) -> RenderableType:
+    """Return means over replications with their 95 % intervals."""
+    num = max((each["n"] for each in intervals.values()), default=0)
+    table = Table(box=None, pad_edge=False, header_style="bold", title=f"{num} replications, 95 % intervals of the mean",
+                  title_justify="left", title_style="bold")  # fmt: skip
+    for header in ("metric", "mean", "low", "high", "+-"):
+        table.add_column(header, justify="left" if header == "metric" else "right")
+    for name in _HEADLINES:
+        each = intervals.get(name)
+        if each is None:
+            continue
+        if each["mean"] is None:
+            table.add_row(name, "unbounded or missing in some replication", "", "", "")
+            continue
+        mean, low, high = each["mean"], each["low"], each["high"]
+        half = f"{(high - low) / 2 / abs(mean):.1%}" if mean else "-"
+        table.add_row(name, f"{mean:.5g}", f"{low:.5g}", f"{high:.5g}", half)
     return table
 
 

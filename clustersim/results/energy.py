@@ -44,8 +44,8 @@ def bill(plan: DeploymentPlan, served: Served, account: Account) -> Bill:
     busy_w = per_replica * chips + share * host_w(node.host_idle_w.value, node.host_max_w.value, ones)
     runs = served.runs
     busy_s = float(((runs["end_s"] - runs["start_s"]) * served.overlap).sum())
-    inside = served.overlap[account.run] > 0
-    mean_w = float(busy_w[inside].mean()) if inside.any() else idle_w
+    inside = served.overlap[account.run]
+    mean_w = float(np.average(busy_w, weights=inside)) if inside.any() else idle_w
     total_s = served.length_s * deployment.replicas
     it_j = mean_w * busy_s + idle_w * max(0.0, total_s - busy_s)
     site = plan.site

@@ -189,9 +189,9 @@ def _mean_queue(served: Served) -> float:
 
 def _mean_use(served: Served, use: Floats, spent: Account, replicas: int) -> float:
     """Return the mean over the window, idle time included, of a use that is sampled over busy time."""
-    inside = served.overlap[spent.run] > 0
+    inside = served.overlap[spent.run]
     busy = time_average(served.runs["start_s"], served.runs["end_s"], 1.0, served.window_s) / replicas
-    return float(use[inside].mean() * busy) if inside.any() else 0.0
+    return float(np.average(use, weights=inside) * busy) if inside.any() else 0.0
 
 
 def _money(served: Served, cost: Bill) -> dict[str, Any]:

@@ -62,3 +62,16 @@ def test_a_sequence_that_finds_no_block_is_recomputed() -> None:
     assert outcome.requests["first_token_s"].tolist() == [10, 10]
     assert outcome.requests["finish_s"].tolist() == [11, 23]
     assert outcome.runs["prefill_tokens"].tolist() == [4, 0, 3, 0]
+
+
+def test_a_prompt_in_chunks_preempts_whoever_came_later() -> None:
+    # Blocks of four tokens, four in all; chunks of 8. After the first step the long prompt has two blocks and the
+    # short one, which came later, one full block. Both want more: the later one goes, and the first takes all four.
+    mix = toy.Mix(
+        [0.0, 0.0], [15, 4], [0, 0], [1, 3],
+        scheduler=ChunkedPrefill(token_budget=8), in_flight=2, block_size=4, num_blocks=4,
+    )  # fmt: skip
+    outcome = toy.serve(mix, Clock())
+    assert outcome.runs["prefill_tokens"].tolist() == [12, 7, 5, 0]
+    assert outcome.requests["finish_s"].tolist() == [20, 32]
+    assert outcome.requests["num_preemptions"].tolist() == [0, 1]

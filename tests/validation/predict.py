@@ -107,9 +107,9 @@ def engine_of(row: Row) -> str:
     if name.startswith("vllm (2023"):
         return "vllm-2023"
     if name == "tensorrt-llm":
-        return "tensorrt-llm-0.9" if version in ("0.6.1", "0.9.0") else "tensorrt-llm"
+        return {"0.6.1": "tensorrt-llm-0.9", "0.9.0": "tensorrt-llm-0.9", "1.0.0rc3": "tensorrt-llm-1.0"}.get(version, name)
     if name == "vllm":
-        return "vllm-0.12" if version in ("0.12.0",) else "vllm-v1"
+        return "vllm-0.12" if version == "0.12.0" else "vllm-v1"
     if name == "sglang":
         return "sglang"
     raise Refused(f"engine {name} has no description")

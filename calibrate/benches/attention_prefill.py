@@ -1,0 +1,62 @@
+"""Attention of a chunk of a prompt over itself and what was cached before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from calibrate.backend import DeviceBackend, Timed
+from calibrate.benches import Bench, PlanName
+from calibrate.benches.operands import num_copies, rotate, rotating
+from calibrate.benches.operators import causal_mask, prefill_attention
+from calibrate.benches.sizes import attention_shapes, by_worth, cache_dtypes, fits, tier
+from calibrate.case import Case, Work
+from clustersim.models.precision import bytes_per_element
+
+_CHUNKS, _COARSE_CHUNKS = tuple(2**power for power in range(4, 14)), (64, 256, 2048)
+_PASTS, _COARSE_PASTS = (0, *(2**power for power in range(7, 18))), (0, 1024, 8192)
+#: The mask of a chunk with a past is a tensor on a core; larger ones would be most of what is read.
+_MOST_MASK_BYTES = 64e6
+
+
+class AttentionPrefill(Bench):
+    """One sequence, causal: `tokens` queries over `past` + `tokens` keys."""
+
+    name = "attention_prefill"
+    family = "attention_prefill"
+
+    def cases(self, plan: PlanName, backend: DeviceBackend) -> Sequence[Case]:
+        """Return coarse chunks and pasts first; the plan's own model before the generic groups."""
+        found = []
+        for rank, dtype in enumerate(cache_dtypes(plan, backend)):
+            for place, shape in enumerate(attention_shapes(plan, backend.kind)):
+                for tokens in _CHUNKS:
+                    for past in _PASTS:
+                        level = max(tier(tokens, _COARSE_CHUNKS), tier(past, _COARSE_PASTS)) + rank
+                        most = {"quick": 0, "default": 1 if place < 2 else 0, "full": 2}[plan]
+                        case = Case(self.name, "prefill", dtype, {"tokens": tokens, "past": past, **vars(shape)})
+                        large = past and tokens * (past + tokens) * 4 > _MOST_MASK_BYTES and backend.kind == "cpu"
+                        if level <= most and not large and fits(self.work(case), plan, backend):
+                            found.append((level, case))
+        return by_worth(found)
+
+    def prepare(self, case: Case, backend: DeviceBackend) -> Timed:
+        """Return torch's scaled_dot_product_attention; keys and values are cold, the mask is made beforehand."""
+        tokens, past, heads, kv_heads, size = (
+            case.shape[name] for name in ("tokens", "past", "heads", "kv_heads", "head_dim")
+        )
+        query, keys = (1, heads, tokens, size), (1, kv_heads, past + tokens, size)
+        each = (heads * tokens + 2 * kv_heads * (past + tokens)) * size * bytes_per_element(case.dtype)
+        sets = rotating(backend, case.dtype, [query, keys, keys], num_copies(each, backend))
+        mask = causal_mask(tokens, past, sets[0][0])
+        return rotate(sets, lambda s: prefill_attention(s[0], s[1], s[2], mask))
+
+    def work(self, case: Case) -> Work:
+        """Return 4 h d FLOP a causal pair; queries and outputs in 2 bytes, keys and values once; depth, tasks."""
+        tokens, past, heads, kv_heads, size = (
+            case.shape[name] for name in ("tokens", "past", "heads", "kv_heads", "head_dim")
+        )
+        pairs = tokens * past + tokens * (tokens + 1) // 2
+        cache = (past + tokens) * 2.0 * kv_heads * size * bytes_per_element(case.dtype)
+        return Work(
+            4.0 * pairs * heads * size, tokens * heads * size * 4.0 + cache, past + tokens, heads * -(-tokens // 128)
+        )

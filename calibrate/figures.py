@@ -1,0 +1,136 @@
+"""What the rows say of the device itself: peaks in bursts and sustained, bandwidth, times of the host, power."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from calibrate.fit import Reference, Row, precision_of
+from calibrate.law import written
+from clustersim import library
+from clustersim.cost.measured import DeviceFigures
+from clustersim.cost.profile import Precision
+from clustersim.hardware.accelerator import Accelerator, load_accelerator
+
+#: Operands of so many times the last-level cache come from memory.
+_OUT_OF_CACHE = 4.0
+#: Operators that do nothing: their time is the host's.
+_LAUNCHES = ("launch", "dispatch", "empty", "noop")
+
+
+def specification(device: str) -> Accelerator | None:
+    """Return the built-in specification of a device, or None."""
+    return load_accelerator(device) if device in library.names("accelerators") else None
+
+
+def measured_peaks(rows: Sequence[Row], *, burst: bool) -> dict[Precision, tuple[float, str]]:
+    """Return the most FLOP/s that any operator of the cost model reached in each precision, and which one did.
+
+    In a burst: by the median of its five fastest samples; else by its median.
+    """
+    best: dict[Precision, tuple[float, str]] = {}
+    for row in rows:
+        precision = precision_of(row.planned.family or "gemm", row.case.dtype)
+        if precision is None or not row.planned.work.flops:
+            continue
+        rate = row.planned.work.flops / (row.burst_s if burst else row.summary.median_s)
+        if rate > best.get(precision, (0.0, ""))[0]:
+            best[precision] = rate, describe(row)
+    return best
+
+
+def measured_bandwidth(rows: Sequence[Row], cache_bytes: float) -> tuple[float, str] | None:
+    """Return the most bytes/s of any operator whose operands come from memory, and which it was."""
+    cold = [row for row in rows if row.case.cache == "cold" and row.planned.work.bytes] or list(rows)
+    large = [row for row in cold if row.planned.work.bytes >= _OUT_OF_CACHE * cache_bytes]
+    if not large:
+        most = max((row.planned.work.bytes for row in cold), default=0.0)
+        large = [row for row in cold if row.planned.work.bytes >= most / 2]
+    rates = [(row.planned.work.bytes / row.burst_s, describe(row)) for row in large if row.planned.work.bytes]
+    return max(rates, default=None)
+
+
+def describe(row: Row) -> str:
+    """Return a row's operator and sizes, in words."""
+    return " ".join(
+        [row.case.op, row.case.dtype, *(f"{name}={size}" for name, size in row.case.shape.items())]
+    )
+
+
+def figures_of(
+    rows: Sequence[Row], hello: Mapping[str, Any], device: str, date: str
+) -> tuple[DeviceFigures, Reference] | None:
+    """Return the device's measured figures and the peaks that fractions are of; None without a product or a copy.
+
+    Fractions are of the datasheet's peaks where a GPU has a specification: those are what MFU is a share of. A
+    CPU is known by what it was measured to do.
+    """
+    cache = float(hello.get("provenance", {}).get("cache_bytes", 0) or 0)
+    peaks, bandwidth = measured_peaks(rows, burst=True), measured_bandwidth(rows, cache)
+    if not peaks or bandwidth is None:
+        return None
+    spec = specification(device) if hello["kind"] == "gpu" else None
+    flops_per_s: dict[Precision, float] = {precision: rate for precision, (rate, _) in peaks.items()}
+    bytes_per_s = bandwidth[0]
+    if spec is not None:
+        for precision in spec.precisions:
+            flops_per_s[cast("Precision", precision)] = spec.peak_flops_per_s(precision).value
+        bytes_per_s = spec.memory_bandwidth_bytes_per_s.value
+
+    def figure(value: float, unit: str, source: str) -> dict[str, Any]:
+        return {"value": written(value, unit), "evidence": "measured", "source": source, "date": date}
+
+    launch = launch_row(rows)
+    memory = float(hello.get("memory_bytes", 0))
+    sustained = measured_peaks(rows, burst=False)
+    figures = DeviceFigures.model_validate(
+        {
+            "kind": hello["kind"], "driver_name": hello["name"],
+            "fractions_of": "datasheet" if spec is not None else "measured",
+            "peak": {p: figure(rate, "FLOP/s", f"{what}, five fastest samples") for p, (rate, what) in peaks.items()},
+            "sustained": {p: figure(rate, "FLOP/s", f"{what}, median") for p, (rate, what) in sustained.items()},
+            "memory_bandwidth": figure(bandwidth[0], "B/s", f"{bandwidth[1]}, five fastest samples"),
+            "memory": figure(memory, "B", "the operating system or driver") if memory else None,
+            "kernel_launch": figure(launch.summary.median_s, "s", describe(launch)) if launch else None,
+        }
+    )  # fmt: skip
+    return figures, Reference(flops_per_s, bytes_per_s)
+
+
+def launch_row(rows: Sequence[Row]) -> Row | None:
+    """Return the row of the operator that does nothing, or None."""
+    found = [row for row in rows if row.case.bench == "launch" or row.case.op in _LAUNCHES]
+    return min(found, key=lambda row: row.summary.median_s, default=None)
+
+
+def host_figures(rows: Sequence[Row], date: str) -> dict[str, Any]:
+    """Return the host's times, by operator: those of benchmarks whose operators compute nothing and move nothing."""
+    found = [
+        row
+        for row in rows
+        if row.planned.family is None and (row.case.bench == "launch" or row.case.op in _LAUNCHES)
+    ]
+    return {
+        row.case.op: {
+            "value": written(row.summary.median_s, "s"), "evidence": "measured", "source": describe(row), "date": date
+        }
+        for row in found
+    }  # fmt: skip
+
+
+def power_figures(rows: Sequence[Row], date: str) -> dict[str, Any]:
+    """Return the median draw while each benchmark ran, where the device tells it."""
+    watts: dict[str, list[float]] = {}
+    for row in rows:
+        for run in row.runs:
+            if "power_w" in run.notes and run.notes["power_w"] > 0:
+                watts.setdefault(row.case.bench, []).append(run.notes["power_w"])
+    return {
+        bench: {
+            "value": written(float(np.median(each)), "W"), "evidence": "measured",
+            "source": f"median over {len(each)} cases", "date": date,
+        }
+        for bench, each in watts.items()
+    }  # fmt: skip

@@ -1,0 +1,51 @@
+"""The architectures that kernels are tiled and compiled for. Needs neither torch nor triton."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Target:
+    """An architecture: what triton calls it, and the limits that tiles must keep within."""
+
+    name: str
+    backend: str
+    """cuda or hip."""
+    arch: int | str
+    warp: int
+    """Threads."""
+    shared_bytes: int
+    """Most that a program may have."""
+    registers: int
+    """Most that a thread may have."""
+    fp8: str | None
+    """Which e4m3 its matrix units multiply, by name in `kernels.dtypes`."""
+    wide: bool
+    """Whether accumulators of 128 x 256 leave a thread registers to work with."""
+
+    def stages(self, wanted: int) -> int:
+        """Return how deep to pipeline loads: LDS of 64 KB holds one tile of operands, the next waits in registers."""
+        return wanted if self.backend == "cuda" else min(wanted, 2)
+
+
+#: Shared memory: CUDA C++ Programming Guide 13.0, table of technical specifications per compute capability; LDS and
+#: registers: AMD Instinct MI300 ISA, section 3. All are limits of the hardware, not choices.
+TARGETS = {
+    "sm_80": Target("sm_80", "cuda", 80, 32, 163 * 1024, 255, None, False),
+    "sm_90": Target("sm_90", "cuda", 90, 32, 227 * 1024, 255, "fp8", True),
+    "sm_100": Target("sm_100", "cuda", 100, 32, 227 * 1024, 255, "fp8", True),
+    "gfx942": Target("gfx942", "hip", "gfx942", 64, 64 * 1024, 512, "fp8_fnuz", True),
+}
+
+
+def target_of(device: str) -> Target:
+    """Return the target whose tiles suit a torch device: its own, or that of its family with the least memory."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return TARGETS["sm_80"]  # the interpreter takes any
+    if torch.version.hip is not None:
+        return TARGETS["gfx942"]
+    major, _ = torch.cuda.get_device_capability(device)
+    return {9: TARGETS["sm_90"], 10: TARGETS["sm_100"]}.get(major, TARGETS["sm_80"])
