@@ -15,9 +15,7 @@ from clustersim.cost.profile import Precision
 from clustersim.hardware.accelerator import Accelerator, load_accelerator
 
 #: Operands of so many times the last-level cache come from memory.
-_OUT_OF_CACHE = 4.0
-#: Operators that do nothing: their time is the host's.
-_LAUNCHES = ("launch", "dispatch", "empty", "noop")
+_OUT_OF_CACHE = 3.0
 
 
 def specification(device: str) -> Accelerator | None:
@@ -28,9 +26,12 @@ def specification(device: str) -> Accelerator | None:
 def measured_peaks(rows: Sequence[Row], *, burst: bool) -> dict[Precision, tuple[float, str]]:
     """Return the most FLOP/s that any operator of the cost model reached in each precision, and which one did.
 
-    In a burst: by the median of its five fastest samples; else by its median.
+    In a burst: by the median of its five fastest samples. Sustained: by the median of the operators that were
+    repeated without pause, each sample the mean of a window (benchmark gemm_peak), or of all where there are none.
     """
     best: dict[Precision, tuple[float, str]] = {}
+    if not burst and (windows := [row for row in rows if row.case.op == "sustained"]):
+        rows = windows
     for row in rows:
         precision = precision_of(row.planned.family or "gemm", row.case.dtype)
         if precision is None or not row.planned.work.flops:
@@ -43,12 +44,12 @@ def measured_peaks(rows: Sequence[Row], *, burst: bool) -> dict[Precision, tuple
 
 def measured_bandwidth(rows: Sequence[Row], cache_bytes: float) -> tuple[float, str] | None:
     """Return the most bytes/s of any operator whose operands come from memory, and which it was."""
-    cold = [row for row in rows if row.case.cache == "cold" and row.planned.work.bytes] or list(rows)
-    large = [row for row in cold if row.planned.work.bytes >= _OUT_OF_CACHE * cache_bytes]
+    moving = [row for row in rows if row.planned.work.bytes]
+    large = [row for row in moving if row.planned.work.bytes >= _OUT_OF_CACHE * cache_bytes > 0]
     if not large:
-        most = max((row.planned.work.bytes for row in cold), default=0.0)
-        large = [row for row in cold if row.planned.work.bytes >= most / 2]
-    rates = [(row.planned.work.bytes / row.burst_s, describe(row)) for row in large if row.planned.work.bytes]
+        most = max((row.planned.work.bytes for row in moving), default=0.0)
+        large = [row for row in moving if row.planned.work.bytes >= most / 2]
+    rates = [(row.planned.work.bytes / row.burst_s, describe(row)) for row in large]
     return max(rates, default=None)
 
 
@@ -100,23 +101,18 @@ def figures_of(
 
 
 def launch_row(rows: Sequence[Row]) -> Row | None:
-    """Return the row of the operator that does nothing, or None."""
-    found = [row for row in rows if row.case.bench == "launch" or row.case.op in _LAUNCHES]
+    """Return the fastest way to launch an operator that does nothing, or None."""
+    found = [row for row in rows if row.case.bench == "launch"]
     return min(found, key=lambda row: row.summary.median_s, default=None)
 
 
 def host_figures(rows: Sequence[Row], date: str) -> dict[str, Any]:
-    """Return the host's times, by operator: those of benchmarks whose operators compute nothing and move nothing."""
-    found = [
-        row
-        for row in rows
-        if row.planned.family is None and (row.case.bench == "launch" or row.case.op in _LAUNCHES)
-    ]
+    """Return the host's times: to dispatch an operator, and to replay one from a graph (benchmark launch)."""
     return {
-        row.case.op: {
+        f"launch_{row.case.op}": {
             "value": written(row.summary.median_s, "s"), "evidence": "measured", "source": describe(row), "date": date
         }
-        for row in found
+        for row in rows if row.case.bench == "launch"
     }  # fmt: skip
 
 

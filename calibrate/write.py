@@ -110,7 +110,9 @@ def build(measured: Measured) -> tuple[Profile, list[Fitted]]:
                 machine=machine, plan=measured.plan.name, plan_hash=measured.plan.hash, started=measured.started,
                 ended=now.isoformat(timespec="seconds"),
             ),
-            "fits": {family: {dtype: fitted.fit for dtype, fitted in dtypes.items()} for family, dtypes in fits.items()},
+            "fits": {
+                family: {dtype: fitted.fit for dtype, fitted in dtypes.items()} for family, dtypes in fits.items()
+            },
             "tables": {
                 family: {dtype: f"tables/{table_name(family, dtype)}" for dtype in dtypes}
                 for family, dtypes in by_family(measured.rows).items()

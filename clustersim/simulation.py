@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from simpy import Environment, Event
 
+from clustersim.errors import InputError
 from clustersim.records import REJECTED, RequestRecords, RunRecords
 from clustersim.results.result import Result, summarise
 from clustersim.scenario.plan import DeploymentPlan, deployment_of, plan
@@ -25,6 +26,8 @@ from clustersim.workload.workload import Workload
 Progress = Callable[[int, int | None, float], None]
 _REPORT_EVERY = 500
 _DRAW = 1024
+#: A closed loop whose requests are all rejected would never end.
+_MAX_REJECTED = 10_000
 
 
 def simulate(scenario: Scenario, seed: int | None = None, progress: Progress | None = None) -> Result:
@@ -86,11 +89,15 @@ class _World:
         if self.progress:
             self.progress(self.finished, self.finished, self.env.now)
 
-    def done(self, request: int, now: float) -> None:
-        """A request left: tell its workload if that waits for answers, and the progress bar."""
+    def left(self, now: float) -> None:
+        """Count a request that finished or was rejected, for the progress bar."""
         self.finished += 1
         if self.progress and self.finished % _REPORT_EVERY == 0:
             self.progress(self.finished, self.total, now)
+
+    def done(self, request: int, now: float) -> None:
+        """A request finished: tell its workload if that waits for answers."""
+        self.left(now)
         if self.users:
             loop = self.users.get(self.records.workload[request])
             if loop is not None:
@@ -120,13 +127,13 @@ class _Front:
             for index in range(deployment.replicas)
         ]  # fmt: skip
 
-    def submit(self, request: int, now: float) -> None:
-        """Route a request that arrives now, or reject one that no replica could ever hold."""
+    def submit(self, request: int, now: float) -> bool:
+        """Route a request that arrives now; False for one that no replica could ever hold, which is rejected."""
         tokens = self._tokens(request)
         if tokens > self.longest:
             self.records.status[request] = REJECTED
-            self.world.done(request, now)
-            return
+            self.world.left(now)
+            return False
         index = self.choose(tokens)
         load = self.loads[index]
         load.requests += 1
@@ -134,6 +141,7 @@ class _Front:
         replica = self.replicas[index]
         self.records.replica[request] = replica.index
         replica.submit(request, now)
+        return True
 
     def _finished(self, request: int, now: float) -> None:
         load = self.loads[self.records.replica[request] - self.first_replica]
@@ -200,17 +208,28 @@ class _ClosedLoop:
         self._ask(until)
 
     def _ask(self, now: float) -> None:
-        if self.issued == self.limit or (self.horizon_s is not None and now >= self.horizon_s):
-            return
+        """Send a user's next request; one that is rejected is answered at once, so the user asks again."""
+        for _ in range(_MAX_REJECTED):
+            if self.issued == self.limit or (self.horizon_s is not None and now >= self.horizon_s):
+                return
+            request = self._next()
+            self.issued += 1
+            self.world.records.arrival_s[request] = now
+            if self.front.submit(request, now):
+                return
+        raise InputError(
+            f'workload "{self.workload.name}": {_MAX_REJECTED} requests in a row are longer than the '
+            f"{self.front.longest:,} tokens that a replica of {self.front.plan.deployment.name} can hold"
+        )
+
+    def _next(self) -> int:
         request = next(self.rows, None)
         if request is None:
             left = _DRAW if self.limit is None else min(_DRAW, self.limit - self.issued)
             drawn = self.sampler.draw(left)
             self.rows = iter(self.world.records.extend(_columns(drawn, self.index, self.front.plan.index)))
             request = next(self.rows)
-        self.issued += 1
-        self.world.records.arrival_s[request] = now
-        self.front.submit(request, now)
+        return request
 
 
 def _columns(requests: Requests, workload: int, deployment: int) -> dict[str, Any]:

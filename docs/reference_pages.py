@@ -30,6 +30,7 @@ from clustersim.hardware.site import Site
 from clustersim.kinds import FAMILIES, OneOf, Part, kinds
 from clustersim.models.layout import Parallelism
 from clustersim.models.precision import Precision
+from clustersim.models.spec import ModelSpec
 from clustersim.scenario.schema import Cluster, Deployment, Engine, Outputs, Scenario, SiteFleet
 from clustersim.study.catalogue import SUBJECTS, catalogue
 from clustersim.units import Quantity
@@ -43,6 +44,8 @@ ROOT = Path(__file__).resolve().parent.parent
 _NOTE = "*This page is written from the code when the documentation is built.*\n"
 _SCENARIO = (Scenario, SiteFleet, Cluster, Deployment, Parallelism, Precision, Workload, Tenant, TraceSource, Slo,
              Engine, Outputs)  # fmt: skip
+#: Fields that a model fills in before it validates.
+_DERIVED = ((Precision, "activations"), (Precision, "kv_cache"))
 _HARDWARE = (Node, Accelerator, Link, Site, ServingEngine)
 
 
@@ -65,7 +68,8 @@ def cli_page() -> str:
         )
         parts.append(f"## {title}\n\n```text\n{answer.output.rstrip()}\n```\n")
     parts.append(
-        "## Exit codes\n\n| code | meaning |\n|---|---|\n| 0 | done |\n| 2 | the input cannot be used; nothing was written |\n"
+        "## Exit codes\n\n| code | meaning |\n|---|---|\n| 0 | done |\n"
+        "| 2 | the input cannot be used; nothing was written |\n"
         "| 3 | an `--assert` does not hold; the result was written |\n| 130 | interrupted; nothing was written |\n"
     )
     return "\n".join(parts)
@@ -77,7 +81,7 @@ def scenario_page() -> str:
         "# Scenario files", _NOTE,
         "A scenario is YAML 1.2. Quantities are strings with units; a bare number is refused where a unit is wanted. "
         "`clustersim schema` prints the same as a JSON schema, for completion in an editor.\n",
-        "Beside the keys below, a scenario may say `extends:` (a file beside it, or a built-in scenario: mappings merge "
+        "Beside the keys below, a scenario may say `extends:` (a file beside it, or a built-in: mappings merge "
         "key by key, a list or a part of another `kind` replaces), and `workload:` in place of a `workloads:` of one. "
         "A workload may say `use:` to start from a built-in.\n",
         "Where a node, accelerator, link, site or serving engine is wanted, write its name, a variation "
@@ -185,7 +189,8 @@ def _fields(model: type[BaseModel], skip: Sequence[str] = ()) -> str:
     for name, field in model.model_fields.items():
         if name not in skip:
             about = " ".join((field.description or "").split())
-            rows.append([f"`{field.alias or name}`", _type(field), _default(field), about])
+            default = "follows the weights" if (model, name) in _DERIVED else _default(field)
+            rows.append([f"`{field.alias or name}`", _type(field), default, about])
     return _table(["key", "value", "if not given", "meaning"], rows) if rows else ""
 
 
@@ -202,7 +207,7 @@ def _of_mark(mark: Any) -> Iterator[str]:
     elif isinstance(mark, Ref):
         yield f"one of the [{mark.shelf}](library.md#{mark.shelf})"
     elif isinstance(mark, Quantity):
-        yield f"`{mark.example}`"
+        yield f"e.g. `{mark.example}`"
 
 
 def _of(annotation: Any) -> list[str]:
@@ -214,24 +219,32 @@ def _of(annotation: Any) -> list[str]:
     if origin is Literal:
         return [f"`{choice}`" for choice in inner]
     if origin in (list, tuple):
-        return [
-            f"list of {' and '.join(dict.fromkeys(text for each in inner if each is not ... for text in _of(each)))}"
-        ]
+        items = dict.fromkeys(text for each in inner if each is not ... for text in _of(each))
+        return [f"list of {' and '.join(items)}"]
     if inspect.isclass(annotation) and issubclass(annotation, Figure):
         return _of(annotation.model_fields["value"].rebuild_annotation())
-    if inspect.isclass(annotation) and issubclass(annotation, Part):
-        return ["a part"]
+    return [_word(annotation)]
+
+
+_WORDS = {
+    str: "text", int: "whole number", float: "number", bool: "`true`, `false`",
+    ModelSpec: "one of the [models](library.md#models), the path of a `config.json`, or its content",
+}  # fmt: skip
+
+
+def _word(annotation: Any) -> str:
     if annotation in _SCENARIO:
-        return [f"[{annotation.__name__}](scenario.md#{annotation.__name__.lower()})"]
-    words = {str: "text", int: "whole number", float: "number", bool: "`true`, `false`"}
-    return [words.get(annotation, getattr(annotation, "__name__", "value"))]
+        return f"[{annotation.__name__}](scenario.md#{annotation.__name__.lower()})"
+    if inspect.isclass(annotation) and issubclass(annotation, Part):
+        return "a part"
+    return _WORDS.get(annotation, getattr(annotation, "__name__", "value"))
 
 
 def _default(field: FieldInfo) -> str:
     value = field.default
     if value is PydanticUndefined:
         return "**required**" if field.is_required() else ""
-    if value is None or value == "" or value == ():
+    if value is None or value in ("", ()):
         return ""
     if isinstance(value, BaseModel):
         return "its own defaults"

@@ -61,7 +61,7 @@ class Kernel:
     make_inputs: Callable[[Any, str, str, int], Any]
     """(shape, dtype, device, seed) -> operands and outputs, on the device."""
     launch: Callable[[Any], tuple[Any, ...]]
-    """Start the kernel on the current stream; return the output tensors, which it overwrites."""
+    """Start the kernel on the current device and stream; return the output tensors, which it overwrites."""
     reference: Callable[[Any], tuple[Any, ...]]
     """The same outputs from torch, computed in fp32 and rounded once."""
     flops: Callable[[Any, str], float]

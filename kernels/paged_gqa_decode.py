@@ -56,6 +56,7 @@ class Inputs:
     partial: Tensor
     logs: Tensor
     splits: int
+    num_stages: int
 
 
 def rows_for(heads: int, kv_heads: int) -> int:
@@ -108,7 +109,8 @@ def make_inputs(shape: Shape, dtype: str, device: str, seed: int) -> Inputs:
     out = empty(draw, dtype, sequences, heads, head_dim)
     partial, logs = split_kv.workspace(sequences * heads, splits, head_dim, out)
     q = normal(draw, dtype, sequences, heads, head_dim)
-    return Inputs(q, k, v, tables, lengths, out, partial, logs, splits)
+    num_stages = target_of(device).stages(NUM_STAGES)
+    return Inputs(q, k, v, tables, lengths, out, partial, logs, splits, num_stages)
 
 
 def launch(x: Inputs) -> tuple[Tensor]:
@@ -120,7 +122,7 @@ def launch(x: Inputs) -> tuple[Tensor]:
     paged_gqa_decode[grid](
         x.partial, x.logs, x.q, x.k, x.v, x.tables, x.lengths, x.tables.shape[1], math.log2(math.e) * head_dim**-0.5,
         heads=heads, kv_heads=kv_heads, head_dim=head_dim, page_size=page_size, block_h=block_h, block_n=BLOCK_N,
-        splits=x.splits, num_warps=NUM_WARPS, num_stages=target_of(x.q.device.type).stages(NUM_STAGES),
+        splits=x.splits, num_warps=NUM_WARPS, num_stages=x.num_stages,
     )  # fmt: skip
     split_kv.combine(x.out, x.partial, x.logs, x.splits)
     return (x.out,)

@@ -71,6 +71,8 @@ def splits_for(programs: int, longest: int, block_n: int, device: str) -> int:
 
 def workspace(rows: int, splits: int, width: int, out: Tensor) -> tuple[Tensor, Tensor]:
     """Return where stage one writes, partial and logs; with one split that is the output, and logs stay unused."""
+    if splits & (splits - 1):
+        raise ValueError(f"splits must be a power of two, not {splits}")
     if splits == 1:
         return out, out
     partial = torch.empty((rows, splits, width), device=out.device, dtype=torch.float32)

@@ -23,7 +23,9 @@ def pick_backend(name: str | None = None, threads: int = 1) -> DeviceBackend:
         if TorchRuntime.available():
             return CudaBackend(TorchRuntime())
         if name is not None:
-            raise RuntimeError(f"torch finds no {name} device; --backend cpu measures this machine's processor")
+            raise RuntimeError(
+                f"torch finds no {name} device; --backend cpu measures this machine's processor"
+            )
     from calibrate.backends.cpu import CpuBackend
 
     return CpuBackend(threads)

@@ -46,7 +46,7 @@ class CudaBackend(DeviceBackend):
 
     @property
     def dtypes(self) -> tuple[str, ...]:
-        """Return bf16, and fp8 where the tensor cores have it (NVIDIA from 8.9, AMD from gfx950; gfx942's e4m3 is another)."""
+        """Return bf16, and fp8 where the device has OCP's e4m3: NVIDIA from 8.9, AMD from gfx950."""
         return self.runtime.dtypes
 
     @property
@@ -111,13 +111,15 @@ class CudaBackend(DeviceBackend):
         self.runtime.synchronise()
 
     def state(self) -> Mapping[str, float]:
-        """Return clock_mhz, clock_max_mhz, temp_c, power_w, throttle (bits), other_pids; graph_replay of the last sample."""
+        """Return the monitor's readings, and graph_replay: whether the last sample replayed a graph."""
         return {**self.monitor.read(), "graph_replay": float(self.replayed)}
 
     def contention(self) -> list[str]:
         """Return other programs on the device, and what keeps its clock down."""
         state = self.monitor.read()
-        found = [f"{state['other_pids']:.0f} other processes on the device"] if state.get("other_pids") else []
+        found = (
+            [f"{state['other_pids']:.0f} other processes on the device"] if state.get("other_pids") else []
+        )
         found += [f"throttled: {reason}" for reason in self.monitor.throttle_reasons()]
         clock, most = state.get("clock_mhz", 0.0), state.get("clock_max_mhz", 0.0)
         if state.get("busy", 1.0) and clock < most * (1 - CLOCK_DROP):
@@ -211,7 +213,8 @@ class TorchRuntime:
             return None
         graph.replay()
         torch.cuda.synchronize()
-        return lambda: graph.replay()
+        replay: Callable[[], None] = graph.replay
+        return replay
 
     def write(self, num_bytes: int) -> None:
         """Write to a buffer of so many bytes."""

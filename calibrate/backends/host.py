@@ -51,7 +51,9 @@ def memory_bytes() -> int:
 def cache_bytes() -> int:
     """Return the bytes of the last-level cache that the first core sees; 32 MiB where the system does not say."""
     sizes = [text(path) for path in (SYS / "devices/system/cpu/cpu0/cache").glob("index*/size")]
-    known = [int(size.strip()[:-1]) * _UNITS[size.strip()[-1]] for size in sizes if size.strip()[-1:] in _UNITS]
+    known = [
+        int(size.strip()[:-1]) * _UNITS[size.strip()[-1]] for size in sizes if size.strip()[-1:] in _UNITS
+    ]
     return max(known, default=32 * 2**20)
 
 
@@ -76,7 +78,9 @@ class Steal:
 
     @staticmethod
     def _jiffies() -> list[int]:
-        line = text(PROC / "stat").split("\n", 1)[0].split()[1:9]  # user nice system idle iowait irq softirq steal
+        line = (
+            text(PROC / "stat").split("\n", 1)[0].split()[1:9]
+        )  # user nice system idle iowait irq softirq steal
         return [int(field) for field in line] if len(line) == 8 else [0] * 8
 
 
@@ -115,14 +119,22 @@ def readings(steal: Steal) -> dict[str, float]:
 def in_the_way(state: Mapping[str, float]) -> list[str]:
     """Return which readings say that other programs share the cores or the memory."""
     limits = {"psi_cpu": MAX_PSI_CPU, "psi_memory": MAX_PSI_MEMORY, "steal": MAX_STEAL}
-    return [f"{name} {state[name]:.1%} is above {limit:.0%}" for name, limit in limits.items() if state.get(name, 0) > limit]
+    return [
+        f"{name} {state[name]:.1%} is above {limit:.0%}"
+        for name, limit in limits.items()
+        if state.get(name, 0) > limit
+    ]
 
 
 def provenance() -> dict[str, str]:
     """Return the machine's description: processor, kernel, governor, NUMA nodes, and the settings of libraries."""
     flags = set(cpu_field("flags").split() or cpu_field("Features").split())
-    wide = sorted(flag for flag in flags if flag.startswith(("avx512_bf16", "amx_", "avx512f", "avx2", "bf16", "sve")))
-    settings = {key: value for key, value in os.environ.items() if key.startswith(("OMP_", "MKL_", "KMP_", "TORCH_"))}
+    wide = sorted(
+        flag for flag in flags if flag.startswith(("avx512_bf16", "amx_", "avx512f", "avx2", "bf16", "sve"))
+    )
+    settings = {
+        key: value for key, value in os.environ.items() if key.startswith(("OMP_", "MKL_", "KMP_", "TORCH_"))
+    }
     governor = text(SYS / "devices/system/cpu/cpu0/cpufreq/scaling_governor").strip()
     return {
         "processor": cpu_name(),
@@ -130,6 +142,7 @@ def provenance() -> dict[str, str]:
         "kernel": platform.release(),
         "governor": governor or "not readable",
         "numa_nodes": text(SYS / "devices/system/node/online").strip() or "not readable",
-        "transparent_huge_pages": text(SYS / "kernel/mm/transparent_hugepage/enabled").strip() or "not readable",
+        "transparent_huge_pages": text(SYS / "kernel/mm/transparent_hugepage/enabled").strip()
+        or "not readable",
         "environment": " ".join(f"{key}={value}" for key, value in sorted(settings.items())),
     }

@@ -25,7 +25,7 @@ class Bench(ABC):
 
     @abstractmethod
     def prepare(self, case: Case, backend: DeviceBackend) -> Timed:
-        """Return the call to time, its operands allocated and (case.cache cold) rotated through more than the caches."""
+        """Return the call to time, operands allocated and (case.cache cold) rotated through more than the caches."""
 
     @abstractmethod
     def work(self, case: Case) -> Work:

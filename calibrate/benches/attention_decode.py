@@ -35,7 +35,13 @@ class AttentionDecode(Bench):
                         for more, (page, skew) in enumerate(((16, 0), (16, 1), (64, 0))):
                             if more and (level or place or batch < 8 or context < 128):
                                 continue
-                            sizes = {"batch": batch, "context": context, **vars(shape), "page": page, "skew": skew}
+                            sizes = {
+                                "batch": batch,
+                                "context": context,
+                                **vars(shape),
+                                "page": page,
+                                "skew": skew,
+                            }
                             case = Case(self.name, "paged_decode", dtype, sizes)
                             if fits(self.work(case), plan, backend):
                                 found.append((2 * level + bool(more), case))
@@ -61,7 +67,9 @@ class AttentionDecode(Bench):
         each = num_pages(contexts, page)
         elements = copies * each * page * kv_heads * size
         flat = pool(backend, case.dtype, 2 * elements)
-        k, v = (part.view(-1, page, kv_heads, size) for part in (flat[:elements], flat[elements : 2 * elements]))
+        k, v = (
+            part.view(-1, page, kv_heads, size) for part in (flat[:elements], flat[elements : 2 * elements])
+        )
         dealt = torch.randperm(copies * each, device=backend.torch_device)
         tables = [groups(contexts, page, token_bytes, part) for part in dealt.split(each)]
         buffers = scratch(tables[0], page, kv_heads * size, k, 2)
@@ -70,7 +78,9 @@ class AttentionDecode(Bench):
 
     def work(self, case: Case) -> Work:
         """Return 4 h d FLOP a token of context; the cache once, queries and outputs in 2 bytes; depth, tasks."""
-        batch, heads, kv_heads, size = (case.shape[name] for name in ("batch", "heads", "kv_heads", "head_dim"))
+        batch, heads, kv_heads, size = (
+            case.shape[name] for name in ("batch", "heads", "kv_heads", "head_dim")
+        )
         tokens = batch * case.shape["context"]
         moved = tokens * 2.0 * kv_heads * size * bytes_per_element(case.dtype) + batch * heads * size * 4.0
         return Work(4.0 * tokens * heads * size, moved, case.shape["context"], batch * kv_heads)

@@ -33,8 +33,12 @@ class AttentionPrefill(Bench):
                     for past in _PASTS:
                         level = max(tier(tokens, _COARSE_CHUNKS), tier(past, _COARSE_PASTS)) + rank
                         most = {"quick": 0, "default": 1 if place < 2 else 0, "full": 2}[plan]
-                        case = Case(self.name, "prefill", dtype, {"tokens": tokens, "past": past, **vars(shape)})
-                        large = past and tokens * (past + tokens) * 4 > _MOST_MASK_BYTES and backend.kind == "cpu"
+                        case = Case(
+                            self.name, "prefill", dtype, {"tokens": tokens, "past": past, **vars(shape)}
+                        )
+                        large = (
+                            past and tokens * (past + tokens) * 4 > _MOST_MASK_BYTES and backend.kind == "cpu"
+                        )
                         if level <= most and not large and fits(self.work(case), plan, backend):
                             found.append((level, case))
         return by_worth(found)
@@ -58,5 +62,8 @@ class AttentionPrefill(Bench):
         pairs = tokens * past + tokens * (tokens + 1) // 2
         cache = (past + tokens) * 2.0 * kv_heads * size * bytes_per_element(case.dtype)
         return Work(
-            4.0 * pairs * heads * size, tokens * heads * size * 4.0 + cache, past + tokens, heads * -(-tokens // 128)
+            4.0 * pairs * heads * size,
+            tokens * heads * size * 4.0 + cache,
+            past + tokens,
+            heads * -(-tokens // 128),
         )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from calibrate.backend import DeviceBackend, Timed
 from calibrate.benches import Bench, PlanName
 from calibrate.benches.operands import draw, num_copies, pool, rotate, rotating
-from calibrate.benches.sizes import by_worth, dtypes, fits, gemm_shapes, tier
+from calibrate.benches.sizes import by_worth, dtypes, fits, gemm_shapes, level, tier
 from calibrate.case import Case, Work
 from clustersim.models.precision import bytes_per_element
 
@@ -30,13 +30,14 @@ class Gemm(Bench):
         squares = [(side, side) for side in _SQUARES[backend.kind]]
         shapes = gemm_shapes(plan, backend.kind) + (squares[1:3] if plan == "quick" else squares)
         found = []
+        own = shapes[:5]  # of the model whose whole steps are measured
         for rank, dtype in enumerate(dtypes(plan, backend)):
             for m in TOKENS:
-                level = tier(m, _COARSE, _MEDIUM) + rank
-                if level > {"quick": 0, "default": 2, "full": 3}[plan]:
-                    continue
-                sized = [Case(self.name, "gemm", dtype, {"m": m, "n": n, "k": k}) for n, k in shapes]
-                found += [(level, case) for case in sized if fits(self.work(case), plan, backend)]
+                for n, k in shapes:
+                    case = Case(self.name, "gemm", dtype, {"m": m, "n": n, "k": k})
+                    worth = level(plan, rank, 0 if (n, k) in own else 1, tier(m, _COARSE, _MEDIUM))
+                    if worth is not None and fits(self.work(case), plan, backend):
+                        found.append((worth, case))
         return by_worth(found)
 
     def prepare(self, case: Case, backend: DeviceBackend) -> Timed:
@@ -46,10 +47,14 @@ class Gemm(Bench):
         m, n, k = (case.shape[size] for size in "mnk")
         copies = num_copies(n * k * bytes_per_element(case.dtype), backend) if case.cache == "cold" else 1
         if case.dtype == "fp8":
-            a, one = pool(backend, "fp8", m * k)[: m * k].view(m, k), torch.ones((), device=backend.torch_device)
+            a, one = (
+                pool(backend, "fp8", m * k)[: m * k].view(m, k),
+                torch.ones((), device=backend.torch_device),
+            )
             weights = rotating(backend, "fp8", [(n, k)], copies)
             return rotate(
-                weights, lambda w: torch._scaled_mm(a, w[0].t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
+                weights,
+                lambda w: torch._scaled_mm(a, w[0].t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16),
             )
         x = draw(backend, case.dtype, m, k)
         return rotate(
@@ -60,4 +65,6 @@ class Gemm(Bench):
         """Return 2mnk FLOP; operands in their type and the result in 2 bytes; depth k; tiles of 128 x 128."""
         m, n, k = (case.shape[size] for size in "mnk")
         element = bytes_per_element(case.dtype)
-        return Work(2.0 * m * n * k, (m + n) * k * element + m * n * 2.0, k, float(-(-m // 128) * -(-n // 128)))
+        return Work(
+            2.0 * m * n * k, (m + n) * k * element + m * n * 2.0, k, float(-(-m // 128) * -(-n // 128))
+        )

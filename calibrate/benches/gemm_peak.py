@@ -35,7 +35,9 @@ class GemmPeak(Bench):
         side = _SIDE.get((backend.kind, plan), 8192)
         window = {"burst": 0, "sustained": _WINDOW_MS[backend.kind, plan]}
         return [
-            Case(self.name, op, dtype, {"m": side, "n": side, "k": side, "window_ms": window[op]}, cache="warm")
+            Case(
+                self.name, op, dtype, {"m": side, "n": side, "k": side, "window_ms": window[op]}, cache="warm"
+            )
             for op in window
             for dtype in dtypes(plan, backend)
         ]
@@ -49,7 +51,10 @@ class GemmPeak(Bench):
         if case.dtype == "fp8":
             one = torch.ones((), device=backend.torch_device)
             call = rotate(
-                sets, lambda s: torch._scaled_mm(s[0], s[1].t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
+                sets,
+                lambda s: torch._scaled_mm(
+                    s[0], s[1].t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16
+                ),
             )
         else:
             call = rotate(sets, lambda s: torch.nn.functional.linear(*s))
@@ -74,10 +79,14 @@ def peaks(samples: Iterable[Samples]) -> dict[str, Peaks]:
     seconds: dict[tuple[str, str], list[float]] = {}
     for each in samples:
         flops = GemmPeak().work(each.case).flops
-        seconds.setdefault((each.case.dtype, each.case.op), []).extend(flops / second for second in each.seconds)
+        seconds.setdefault((each.case.dtype, each.case.op), []).extend(
+            flops / second for second in each.seconds
+        )
     found = {}
     for dtype in dict.fromkeys(dtype for dtype, _ in seconds):
         bursts, steady = seconds.get((dtype, "burst"), []), seconds.get((dtype, "sustained"), [])
         fastest = sorted(bursts, reverse=True)[:5]
-        found[dtype] = Peaks(median(fastest) if fastest else None, 1 / mean(1 / s for s in steady) if steady else None)
+        found[dtype] = Peaks(
+            median(fastest) if fastest else None, 1 / mean(1 / s for s in steady) if steady else None
+        )
     return found

@@ -94,7 +94,13 @@ class GroupedGemm(Bench):
     @staticmethod
     def _most_copies(case: Case, backend: DeviceBackend) -> int:
         """Return how many copies of all experts fit in an eighth of memory: few tokens touch few of them."""
-        whole = case.shape["experts"] * 3 * case.shape["hidden"] * case.shape["inner"] * bytes_per_element(case.dtype)
+        whole = (
+            case.shape["experts"]
+            * 3
+            * case.shape["hidden"]
+            * case.shape["inner"]
+            * bytes_per_element(case.dtype)
+        )
         return max(1, int(backend.memory_bytes / 8 / whole))
 
     def work(self, case: Case) -> Work:
@@ -105,4 +111,6 @@ class GroupedGemm(Bench):
         weights = touched * matrices * hidden * inner * bytes_per_element(case.dtype)
         elements = rows * (4 * hidden + 2 * matrices * inner) + 2 * tokens * hidden
         tiles = rows / 128 * ((matrices - 1) * inner + hidden) / 128
-        return Work(2.0 * rows * matrices * hidden * inner, weights + 2.0 * elements, max(hidden, inner), tiles)
+        return Work(
+            2.0 * rows * matrices * hidden * inner, weights + 2.0 * elements, max(hidden, inner), tiles
+        )

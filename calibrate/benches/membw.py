@@ -8,7 +8,6 @@ from statistics import median
 
 from calibrate.backend import DeviceBackend, Timed
 from calibrate.benches import Bench, PlanName
-from calibrate.benches.operands import pool
 from calibrate.case import Case, Samples, Work
 
 #: Arrays that an operator touches once each; the bytes of a case are those of all of them.
@@ -32,31 +31,31 @@ class MemoryBandwidth(Bench):
         largest = min(max(_LARGEST, _CACHES * backend.cache_bytes), int(backend.memory_bytes * _MEMORY_FRAC))
         if plan != "full":
             largest = min(largest, (4 if plan == "quick" else 8) * backend.cache_bytes)
-        ops = {"quick": ("copy", "read"), "default": ("copy", "read", "triad", "write")}.get(plan, tuple(ARRAYS))
+        ops = {"quick": ("copy", "read"), "default": ("copy", "read", "triad", "write")}.get(
+            plan, tuple(ARRAYS)
+        )
         sizes = _sizes(largest, {"quick": 4.0, "default": 2.0, "full": math.sqrt(2.0)}[plan])
         ends = sorted(range(len(sizes)), key=lambda i: (min(len(sizes) - 1 - i, i), -i))
         return [
-            Case(self.name, op, "fp32", {"bytes": sizes[index] // 12 * 12}, cache="warm") for index in ends for op in ops
+            Case(self.name, op, "fp32", {"bytes": sizes[index] // 12 * 12}, cache="warm")
+            for index in ends
+            for op in ops
         ]
 
     def prepare(self, case: Case, backend: DeviceBackend) -> Timed:
         """Return the operator on the same arrays every time, so that what fits a cache is found in it."""
         import torch
 
-        arrays = ARRAYS[case.op]
-        elements = case.shape["bytes"] // 4 // arrays
-        flat = pool(backend, "fp32", elements * arrays)
-        a, b, c = (flat[i % arrays * elements : (i % arrays + 1) * elements] for i in range(3))
+        elements = case.shape["bytes"] // 4 // ARRAYS[case.op]
+        arrays = [torch.full((elements,), 1.0, device=backend.torch_device) for _ in range(ARRAYS[case.op])]
+        first, last = arrays[0], arrays[-1]
         if case.op == "read":
-            return lambda: a.sum()
+            return first.sum
         if case.op == "write":
-            # A buffer of its own: the pool's numbers serve other cases.
-            own = torch.empty_like(a)
-            return lambda: own.fill_(1.0)
-        target = torch.empty_like(a)
+            return lambda: first.fill_(2.0)
         if case.op == "copy":
-            return lambda: target.copy_(b)
-        return lambda: torch.add(b, c, alpha=3.0, out=target)
+            return lambda: last.copy_(first)
+        return lambda: torch.add(arrays[1], last, alpha=3.0, out=first)
 
     def work(self, case: Case) -> Work:
         """Return each array's bytes, once; a triad's product and sum."""
@@ -84,7 +83,9 @@ def knee(samples: Iterable[Samples]) -> float | None:
     if len(curve) < 3:
         return None
     outside = curve[-1][1]
-    inside = next((index for index in reversed(range(len(curve))) if curve[index][1] >= _PLATEAU * outside), None)
+    inside = next(
+        (index for index in reversed(range(len(curve))) if curve[index][1] >= _PLATEAU * outside), None
+    )
     if inside is None:
         return None
     (small, fast), (large, slow) = curve[inside], curve[inside + 1]

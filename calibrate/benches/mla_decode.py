@@ -49,7 +49,13 @@ class MlaDecode(Bench):
         token_bytes = width * bytes_per_element(case.dtype)
         copies = num_copies(sum(contexts) * token_bytes, backend)
         kernel = portable(
-            "paged_mla_decode", backend, case.dtype, copies, context=tuple(contexts), heads=heads, page_size=page
+            "paged_mla_decode",
+            backend,
+            case.dtype,
+            copies,
+            context=tuple(contexts),
+            heads=heads,
+            page_size=page,
         )
         if kernel:
             return kernel

@@ -57,17 +57,26 @@ def pool(backend: DeviceBackend, dtype: str, elements: int) -> Tensor:
 
 
 def num_copies(bytes_each: float, backend: DeviceBackend) -> int:
-    """Return how many copies exceed twice the last-level cache, one more than that so that none returns warm."""
-    return min(_MOST_COPIES, 1 + math.ceil(2 * backend.cache_bytes / max(bytes_each, 1.0)))
+    """Return how many copies exceed twice the last-level cache, one more than that so that none returns warm.
+
+    One where a copy alone exceeds it: its end drives out its beginning.
+    """
+    enough = 2 * backend.cache_bytes
+    return 1 if bytes_each >= enough else min(_MOST_COPIES, 1 + math.ceil(enough / max(bytes_each, 1.0)))
 
 
-def rotating(backend: DeviceBackend, dtype: str, sizes: Sequence[Sequence[int]], copies: int) -> list[list[Tensor]]:
+def rotating(
+    backend: DeviceBackend, dtype: str, sizes: Sequence[Sequence[int]], copies: int
+) -> list[list[Tensor]]:
     """Return `copies` sets of tensors of the given sizes, side by side in the pool: no element in two of them."""
     numbers = [math.prod(size) for size in sizes]
     flat = pool(backend, dtype, sum(numbers) * copies)
     starts = itertools.accumulate(numbers * copies, initial=0)
     return [
-        [flat[start : start + math.prod(size)].view(*size) for size, start in zip(sizes, starts, strict=False)]
+        [
+            flat[start : start + math.prod(size)].view(*size)
+            for size, start in zip(sizes, starts, strict=False)
+        ]
         for _ in range(copies)
     ]
 

@@ -21,7 +21,7 @@ GATHER_BYTES = 4 * 2**20
 def lengths(batch: int, context: int, skew: int = 0) -> list[int]:
     """Return the context of each sequence, longest first, batch * context in all.
 
-    With `skew` an eighth of the sequences, at least one, is four times as long as the mean; the rest shares what is left.
+    With `skew` an eighth of the sequences, at least one, is four times the mean; the rest shares what is left.
     """
     long = max(1, batch // 8) if skew else 0
     left, rest = batch * context - 4 * context * long, batch - long
@@ -74,7 +74,9 @@ def _gathered(cache: Tensor, group: Group, buffer: Tensor) -> Tensor:
     return rows.view(group.end - group.begin, -1, *cache.shape[2:])[:, : group.length]
 
 
-def paged_decode(q: Tensor, k: Tensor, v: Tensor, batch: Sequence[Group], buffers: Sequence[Tensor]) -> Tensor:
+def paged_decode(
+    q: Tensor, k: Tensor, v: Tensor, batch: Sequence[Group], buffers: Sequence[Tensor]
+) -> Tensor:
     """Return attention [B, h, d] of one query a sequence, q [B, h, d], over caches k and v [P, page, v, d].
 
     Pages are gathered group by group and attended to densely, a KV head's queries as rows of one product: on a core
@@ -84,7 +86,10 @@ def paged_decode(q: Tensor, k: Tensor, v: Tensor, batch: Sequence[Group], buffer
 
     rows, heads, size = q.shape
     kv_heads = k.shape[2]
-    grouped, out = q.view(rows, kv_heads, heads // kv_heads, size), q.new_empty(rows, kv_heads, heads // kv_heads, size)
+    grouped, out = (
+        q.view(rows, kv_heads, heads // kv_heads, size),
+        q.new_empty(rows, kv_heads, heads // kv_heads, size),
+    )
     for group in batch:
         keys, values = (_gathered(c, group, b).transpose(1, 2) for c, b in zip((k, v), buffers, strict=True))
         part = slice(group.begin, group.end)
@@ -92,7 +97,9 @@ def paged_decode(q: Tensor, k: Tensor, v: Tensor, batch: Sequence[Group], buffer
     return out.view(rows, heads, size)
 
 
-def paged_latent_decode(q: Tensor, cache: Tensor, batch: Sequence[Group], buffer: Tensor, latent: int) -> Tensor:
+def paged_latent_decode(
+    q: Tensor, cache: Tensor, batch: Sequence[Group], buffer: Tensor, latent: int
+) -> Tensor:
     """Return absorbed latent attention [B, h, latent] of q [B, h, latent + rope] over a cache [P, page, latent + rope].
 
     softmax(q c^T / sqrt(192)) c[:latent]; 192 is the query's width before absorption (DeepSeek-V2, arXiv:2405.04434).
@@ -183,11 +190,14 @@ def spans(counts: Sequence[int]) -> Iterator[tuple[int, int, int]]:
         begin += count
 
 
-def experts(x: Tensor, up: Tensor, down: Tensor, order: Tensor, inverse: Tensor, share: Tensor, counts: Any) -> Tensor:
+def experts(
+    x: Tensor, up: Tensor, down: Tensor, order: Tensor, inverse: Tensor, share: Tensor, counts: Any
+) -> Tensor:
     """Return a mixture of gated experts [T, H] of x [T, H], as its rank computes it: permute, products, unpermute.
 
-    up [E, 2 I, H], down [E, H, I]; order [T k] the token of each row, rows sorted by expert; inverse [T k] the row of each
-    (token, choice); share [T, k, 1] the router's weights; counts rows by expert, on a GPU their running sum [E] int32.
+    up [E, 2 I, H], down [E, H, I]; order [T k] the token of each row, rows sorted by expert; inverse [T k] the row
+    of each (token, choice); share [T, k, 1] the router's weights; counts rows by expert, on a GPU their running
+    sum [E] int32.
     """
     import torch
     import torch.nn.functional as f

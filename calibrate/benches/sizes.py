@@ -27,7 +27,7 @@ _MOST: Mapping[tuple[str, PlanName], Work] = {
     ("gpu", "full"): Work(1e14, 32e9),
 }
 #: Operands with their copies take at most this share of memory.
-_MEMORY_FRAC = 0.25
+_MEMORY_FRAC = 0.2
 
 Shard = tuple[str, int]
 """A model, and over how many tensor-parallel ranks it is cut."""
@@ -75,6 +75,18 @@ def by_worth(cases: Iterable[tuple[int, Case]]) -> list[Case]:
     return list({case.key: case for case in ordered}.values())
 
 
+def level(plan: PlanName, dtype_rank: int, place: int, *tiers: int) -> int | None:
+    """Return the worth of a case (0 first), None if the plan leaves it out.
+
+    Its tier is the highest of its sizes'; data types after the first and shapes after the second wait one level
+    for each. quick takes level 0, default 1, full 2; the first shape's grid is complete one plan earlier.
+    """
+    found = max(tiers) + dtype_rank + (place >= 2)
+    most = {"quick": 0, "default": 1, "full": 2}[plan]
+    early = place == 0 and dtype_rank == 0 and plan == "default"
+    return found if found <= most + early else None
+
+
 def tier(value: int, *tiers: Iterable[int]) -> int:
     """Return the index of the first of `tiers` that has the value, their number if none has."""
     return next((index for index, values in enumerate(tiers) if value in values), len(tiers))
@@ -86,7 +98,9 @@ def step_model(kind: str, layers: int) -> ModelSpec:
 
     Its weights exceed twice any last-level cache met so far (75 MB of bf16 in two layers), so that they are cold.
     """
-    width, heads, kv_heads, inner, vocab = (768, 12, 4, 2048, 32000) if kind == "cpu" else (4096, 32, 8, 14336, 128256)
+    width, heads, kv_heads, inner, vocab = (
+        (768, 12, 4, 2048, 32000) if kind == "cpu" else (4096, 32, 8, 14336, 128256)
+    )
     attention = GroupedQueryAttention(num_heads=heads, num_kv_heads=kv_heads, head_dim=width // heads)
     return ModelSpec(
         name=f"step-{width}x{layers}", family="llama", num_layers=layers, hidden_size=width, vocab_size=vocab,

@@ -134,7 +134,8 @@ class _Builder:
         yield self.gemm("qkv_down_proj", "attention", layers, tokens, q_rank + rank + rope, self.hidden)
         yield self.gemm("q_up_proj", "attention", layers, tokens, heads * (nope + rope), q_rank or self.hidden)
         yield self.elementwise("rope_and_kv_write", layers, tokens * (heads * rope * 2 + (rank + rope) * 3))
-        yield self.gemm("kv_up_proj", "attention", layers, self.shape.prefill_keys, heads * (nope + value), rank, "keys")
+        keys = self.shape.prefill_keys
+        yield self.gemm("kv_up_proj", "attention", layers, keys, heads * (nope + value), rank, "keys")
         seqs = self.shape.decode_seqs
         yield self.gemm("absorb_q", "attention", layers, seqs, heads * rank, nope, "decode")
         yield from self.attend()
@@ -157,7 +158,7 @@ class _Builder:
     # ---- feed-forward ----------------------------------------------------------------------------------------
 
     def mlp(self, name: str, kind: TensorKind, layers: int, width: int, gated: bool) -> Iterator[Op]:
-        """Two matrix products around an activation, sharded over TP; with attention DP each rank does its own tokens."""
+        """Two matrix products around an activation, cut over TP; under attention DP each rank does its own tokens."""
         tokens, width = self.shape.tokens, -(-width // self.layout.tp)
         ups = 2 if gated else 1
         yield self.gemm(f"{name}_up", kind, layers, tokens, ups * width, self.hidden)
@@ -238,7 +239,7 @@ class _Builder:
         if weights != self.precision.weights:
             return compute_dtype(weights)
         if compute_dtype(weights, self.precision.activations) == "bf16" and weights not in ("bf16", "fp16"):
-            return {"mxfp4": "w4a16_mxfp4", "nvfp4": "w4a16", "int4": "w4a16", "int4_group32": "w4a16"}.get(weights, "w8a16")
+            return "w4a16_mxfp4" if weights == "mxfp4" else "w4a16" if weights.endswith(("4", "32")) else "w8a16"
         return "fp8_block" if weights == "fp8_block" else str(compute_dtype(weights, self.precision.activations))
 
     def elementwise(self, name: str, count: int, elements: Numbers, varies: Varies = "tokens") -> Op:

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from clustersim.cost.account import Account, account
+from clustersim.economics.prices import Cost
+from clustersim.errors import InputError
 from clustersim.metrics import latency_stats, time_average
 from clustersim.records import STATUS, Floats, RequestRecords
 from clustersim.results import timeline as timelines
@@ -20,7 +22,7 @@ from clustersim.results.served import Served, good, mean_kv_blocks, serve
 from clustersim.results.unused import without_effect
 from clustersim.scenario.plan import DeploymentPlan, deployment_of
 from clustersim.scenario.schema import Scenario
-from clustersim.units import KWH_J, MEGA
+from clustersim.units import HOUR_S, KWH_J, MEGA, duration
 
 #: Latencies whose tail has no bound while the queue grows.
 _UNBOUNDED = ("ttft", "ttfo", "e2el", "queue")
@@ -69,7 +71,7 @@ def summarise(
         "seed": seed,
         "clustersim_version": version("clustersim"),
         "window_s": list(window),
-        "warm_up_rule": scenario.warm_up.model_dump(mode="json"),
+        "warm_up_rule": scenario.warm_up_rule.model_dump(mode="json"),
         "regime_rule": RULE,
         **(every[0] if len(every) == 1 else _together(every, served, scenario)),
         "deployments": {plan.deployment.name: values for plan, values in zip(plans, every, strict=True)},
@@ -93,8 +95,13 @@ def _window(scenario: Scenario, records: RequestRecords) -> tuple[float, float]:
     horizon = scenario.horizon_s or last
     end = min(horizon, last) if last > 0 else horizon
     latency = np.asarray(finish - arrival, dtype=np.float64)
-    start = scenario.warm_up.end_s(end, np.asarray(finish, dtype=np.float64), latency)
-    return (min(start, end), end)
+    start = scenario.warm_up_rule.end_s(end, np.asarray(finish, dtype=np.float64), latency)
+    if start >= end > 0:
+        raise InputError(
+            f"warm_up leaves nothing to measure: it ends at {duration(start)}, the run at {duration(end)}; "
+            "use a shorter one, a longer horizon, or warm_up: none"
+        )
+    return (start, end)
 
 
 def _is_open(scenario: Scenario, plan: DeploymentPlan) -> bool:
@@ -213,9 +220,14 @@ def _money(served: Served, cost: Bill) -> dict[str, Any]:
         "gco2e": cost.gco2e,
         "gco2e_per_output_mtok": per_mtok(cost.gco2e),
         "water_l": cost.water_l,
-        "price": None if cost.price is None
-        else {"usd_per_gpu_hour": cost.price.usd_per_s * 3600, "evidence": cost.price.evidence, "source": cost.price.source},
+        "price": _price(cost.price),
     }  # fmt: skip
+
+
+def _price(price: Cost | None) -> dict[str, Any] | None:
+    if price is None:
+        return None
+    return {"usd_per_gpu_hour": price.usd_per_s * HOUR_S, "evidence": price.evidence, "source": price.source}
 
 
 def _token_time(served: Served, spent: Account) -> dict[str, float]:

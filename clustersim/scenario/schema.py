@@ -16,9 +16,11 @@ from clustersim.models.layout import Parallelism
 from clustersim.models.precision import Precision
 from clustersim.network.topologies import Network
 from clustersim.scenario.warm_up import WarmUp
+from clustersim.scenario.warm_up.rules import Fraction, NoWarmUp
 from clustersim.serving.routers import Router
 from clustersim.serving.schedulers import Scheduler
 from clustersim.units import PositiveSeconds, Seconds
+from clustersim.workload.arrivals.all_at_once import AllAtOnce
 from clustersim.workload.workload import Workload
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
@@ -108,13 +110,22 @@ class Scenario(Value):
     seed: Annotated[int, Field(ge=0)] = 0
     horizon_s: PositiveSeconds | None = None
     """Requests arrive until then, and those that came are served to their end; none: as long as the workloads last."""
-    warm_up: Annotated[WarmUp, OneOf("warm_up")] = Field(default="fraction", validate_default=True)
-    """Which part of the run the results leave out."""
+    warm_up: Annotated[WarmUp, OneOf("warm_up")] | None = None
+    """Which part of the run the results leave out. If not given: a tenth of the horizon, or nothing where there is
+    no horizon or where all requests of a workload come at once, since such a run is measured whole."""
     fleet: Annotated[list[SiteFleet], Field(min_length=1)]
     deployments: Annotated[list[Deployment], Field(min_length=1)]
     workloads: Annotated[list[Workload], Field(min_length=1)]
     engine: Engine = Engine()
     outputs: Outputs = Outputs()
+
+    @property
+    def warm_up_rule(self) -> WarmUp:
+        """Return the warm-up rule in force."""
+        if self.warm_up is not None:
+            return self.warm_up
+        whole = self.horizon_s is None or any(isinstance(w.arrivals, AllAtOnce) for w in self.workloads)
+        return NoWarmUp() if whole else Fraction()
 
     def with_(self, *changes: tuple[str, object]) -> Scenario:
         """Return a copy with some settings changed, e.g. `with_(("deployments.0.precision", "bf16"))`.

@@ -26,7 +26,7 @@ class KvCache:
         return -(-tokens // self.block_size)
 
     def allocate(self, held: int, tokens: int) -> bool:
-        """Grow a prefilling sequence that holds `held` tokens to `tokens`; False, and no change, if there is no room."""
+        """Grow a prefilling sequence from `held` to `tokens` tokens; False, and no change, if there is no room."""
         need = self.blocks(tokens) - self.blocks(held)
         if self.used + self.reserved + need > self.num_blocks:
             return False

@@ -67,6 +67,8 @@ def blocks(page: Path) -> list[Block]:
                 text = "\n".join(lines[start : number - 1]) + "\n"
                 found.append(Block(head[1], head[2] or "", text, start, marks))
                 head, marks = None, ()
+        elif line == "<!-- shown -->":
+            continue
         elif mark := _MARK.match(line):
             marks = tuple(word.strip() for word in mark[1].split(","))
         elif fence := _FENCE.match(line):

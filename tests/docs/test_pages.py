@@ -137,7 +137,9 @@ def test_every_metric_is_explained() -> None:
     pages = ("metrics.md", "energy-and-cost.md")
     said = set()
     for page in pages:
-        text = re.sub(r"```.*?```", "", (ROOT / "docs/background" / page).read_text(encoding="utf-8"), flags=re.S)
+        text = re.sub(
+            r"```.*?```", "", (ROOT / "docs/background" / page).read_text(encoding="utf-8"), flags=re.S
+        )
         said |= set(re.findall(r"`([^`]+)`", text))
     assert keys - said - {"deployments"} == set()
 

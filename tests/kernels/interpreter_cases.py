@@ -42,7 +42,7 @@ CASES = [
     pytest.param(name, shape, dtype, id=f"{name}-{dtype}-{number}")
     for name, shapes in SHAPES.items()
     for number, shape in enumerate(shapes)
-    for dtype in ("fp32", "fp16", *(["fp8"] if name in FP8 else [] if name in DOTS else ["bf16"]))
+    for dtype in ("fp32", "fp16", *(["fp8", "fp8_fnuz"] if name in FP8 else [] if name in DOTS else ["bf16"]))
 ]
 
 
@@ -64,9 +64,10 @@ def test_kernel_computes_what_its_reference_says(name, shape, dtype) -> None:
 @pytest.mark.parametrize("name", list(KERNELS))
 def test_inputs_are_reproducible(name) -> None:
     first, again, other = (inputs_of(name, SHAPES[name][-1], "fp16", seed) for seed in (1, 1, 2))
-    assert all(torch.equal(a, b) for a, b in zip(KERNELS[name].reference(first), KERNELS[name].reference(again)))
+    expected = KERNELS[name].reference(first)
+    assert all(map(torch.equal, expected, KERNELS[name].reference(again)))
     if name != "stream_write":
-        assert not torch.equal(KERNELS[name].reference(first)[0], KERNELS[name].reference(other)[0])
+        assert not torch.equal(expected[0], KERNELS[name].reference(other)[0])
 
 
 @pytest.mark.parametrize("name", ["paged_gqa_decode", "paged_mla_decode"])
@@ -78,7 +79,7 @@ def test_decode_never_reads_outside_the_context(name) -> None:
         caches = [inputs.k, inputs.v] if name == "paged_gqa_decode" else [inputs.cache]
         page_size = caches[0].shape[1]
         owned = torch.zeros(caches[0].shape[:2], dtype=torch.bool)
-        for table, length in zip(inputs.tables, inputs.lengths.tolist()):
+        for table, length in zip(inputs.tables, inputs.lengths.tolist(), strict=True):
             at = torch.arange(length)
             owned[table[at // page_size].long(), at % page_size] = True
         assert int(owned.sum()) == sum(shape[0])
@@ -156,6 +157,7 @@ def test_route_shares_out_every_row() -> None:
         ("paged_gqa_decode", ((4, 0), 8, 2, 64, 16), "at least one token"),
         ("paged_gqa_decode", ((4,), 8, 3, 64, 16), "8 query heads do not divide over 3"),
         ("paged_mla_decode", ((), 16, 64), "at least one token"),
+        ("paged_mla_decode", ((9,), 16, 64, 3), "splits must be a power of two, not 3"),
     ],
 )
 def test_shapes_that_cannot_be_are_refused(name, shape, message) -> None:

@@ -22,7 +22,9 @@ def test_missing_packages_are_named_with_the_extra(package, monkeypatch) -> None
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, package, None)
     other = "torch" if package == "triton" else "triton"
-    with pytest.raises(ModuleNotFoundError, match=rf"need ({package}|{other}): pip install 'clustersim\[kernels\]'"):
+    with pytest.raises(
+        ModuleNotFoundError, match=rf"need ({package}|{other}): pip install 'clustersim\[kernels\]'"
+    ):
         KERNELS["swiglu"]
 
 

@@ -33,7 +33,21 @@ from clustersim.simulation import simulate
 
 Row = Mapping[str, Any]
 #: Columns that tell runs apart.
-_RUN = ["source", "engine", "engine_version", "gpu", "model", "precision", "tp", "pp", "ep", "dp", "isl", "osl", "load_value"]
+_RUN = [
+    "source",
+    "engine",
+    "engine_version",
+    "gpu",
+    "model",
+    "precision",
+    "tp",
+    "pp",
+    "ep",
+    "dp",
+    "isl",
+    "osl",
+    "load_value",
+]
 
 NODES = {
     "A100-PCIE-80GB": "a100-pcie-8", "A100-SXM-80GB": "hgx-a100", "H100-SXM-80GB": "hgx-h100", "H200-SXM-141GB": "hgx-h200",
@@ -107,7 +121,9 @@ def engine_of(row: Row) -> str:
     if name.startswith("vllm (2023"):
         return "vllm-2023"
     if name == "tensorrt-llm":
-        return {"0.6.1": "tensorrt-llm-0.9", "0.9.0": "tensorrt-llm-0.9", "1.0.0rc3": "tensorrt-llm-1.0"}.get(version, name)
+        return {"0.6.1": "tensorrt-llm-0.9", "0.9.0": "tensorrt-llm-0.9", "1.0.0rc3": "tensorrt-llm-1.0"}.get(
+            version, name
+        )
     if name == "vllm":
         return "vllm-0.12" if version == "0.12.0" else "vllm-v1"
     if name == "sglang":
@@ -137,7 +153,9 @@ def precision_of(row: Row) -> dict[str, str] | None:
     elif given == "int4":
         form = {"weights": "int4_group32", "scope": "experts"}
     elif given == "fp8":
-        blocks = model.startswith(("DeepSeek", "Qwen3-235B-A22B-FP8", "MiniMax", "Qwen3-8B-FP8")) or "gemm=fp8_block" in str(row["notes"])
+        blocks = model.startswith(
+            ("DeepSeek", "Qwen3-235B-A22B-FP8", "MiniMax", "Qwen3-8B-FP8")
+        ) or "gemm=fp8_block" in str(row["notes"])
         form = {"weights": "fp8_block" if blocks else "fp8", "activations": "fp8"}
     else:
         form = {"weights": given}
@@ -177,7 +195,10 @@ def load_of(row: Row) -> tuple[dict[str, Any], dict[str, Any]]:
         workload |= {"arrivals": {"kind": "all_at_once"}, "num_requests": load}
         return workload, {"kind": "static_batch", "max_num_seqs": load}
     if kind == "concurrency":
-        workload |= {"arrivals": {"kind": "closed_loop", "concurrency": load}, "num_requests": max(10 * load, 40)}
+        workload |= {
+            "arrivals": {"kind": "closed_loop", "concurrency": load},
+            "num_requests": max(10 * load, 40),
+        }
         return workload, {"kind": "chunked_prefill", "max_num_seqs": max(1024, load)}
     if kind == "offline_all_at_once":
         workload |= {"arrivals": {"kind": "all_at_once"}, "num_requests": min(load, _MOST_REQUESTS)}
@@ -244,7 +265,9 @@ def _never_evicted(given: Mapping[str, Any], row: Row) -> int:
     one = {**deployment, "scheduler": {**deployment["scheduler"], "max_num_seqs": 1}}
     memory = plan(Scenario.model_validate({**given, "deployments": [one]}))[0].memory
     tokens = _count(row, "isl") + _count(row, "osl")
-    fit = int((memory.kv_bytes + memory.window_bytes) // (tokens * memory.kv_bytes_per_token + memory.window_bytes))
+    fit = int(
+        (memory.kv_bytes + memory.window_bytes) // (tokens * memory.kv_bytes_per_token + memory.window_bytes)
+    )
     if fit < 1:
         raise Refused("not one request fits the KV cache that is left")
     return min(_TRT_BATCH, fit)
@@ -282,7 +305,9 @@ def roofline(scenario: Scenario, row: Row) -> float:
     load = workload.closed_loop.concurrency if workload.closed_loop else workload.num_requests or 1
     batch = min(load, scheduler.max_num_seqs * each.deployment.parallelism.attention_dp)
     at_once = batch if scheduler.kind == "static_batch" else 1  # type: ignore[attr-defined]  # every kind has one
-    prefill_s = _roofline_s(each, StepShape(0, 0, isl * at_once, at_once * isl * (isl + 1) / 2, isl * at_once, at_once, isl))
+    prefill_s = _roofline_s(
+        each, StepShape(0, 0, isl * at_once, at_once * isl * (isl + 1) / 2, isl * at_once, at_once, isl)
+    )
     step_s = _roofline_s(each, StepShape(batch, batch * (isl + osl / 2)))
     tpot_s = step_s + (batch * prefill_s / osl if at_once == 1 else 0.0)
     e2e_s = prefill_s + osl * tpot_s
@@ -367,7 +392,9 @@ def predict_all(
             say(f"{index} of {len(rows)} rows, {time.monotonic() - started:.0f} s")
     frame = with_errors(pd.DataFrame(found))
     impossible = beyond_the_roofline(frame)
-    refused["measured faster than the bare roofline allows: the load or the layout is not as recorded"] = int(impossible.sum())
+    refused["measured faster than the bare roofline allows: the load or the layout is not as recorded"] = int(
+        impossible.sum()
+    )
     return with_errors(frame[~impossible]), refused
 
 
@@ -377,7 +404,9 @@ def beyond_the_roofline(frame: pd.DataFrame) -> pd.Series[bool]:
     come back sooner (TTFT + output x TPOT) than the roofline takes to prefill the prompts of all of its users.
     """
     rate = frame["kind"] == "throughput"
-    impossible = (rate & (frame["value"] > frame["roofline"])) | ((frame["kind"] == "TTFT") & (frame["value"] < frame["roofline"]))
+    impossible = (rate & (frame["value"] > frame["roofline"])) | (
+        (frame["kind"] == "TTFT") & (frame["value"] < frame["roofline"])
+    )
     closed = frame[frame["load_kind"] == "concurrency"]
     for _, run in closed.groupby(_RUN, dropna=False):
         if set(run["metric"]) != {"ttft_ms", "tpot_ms"}:
@@ -434,8 +463,17 @@ def main(arguments: Iterable[str] | None = None) -> None:
     found, refused = predict_all(chosen, say=lambda text: print(text, file=sys.stderr))
     if options.out:
         found.to_csv(options.out, index=False)
-    print(f"{len(found)} rows predicted of {len(chosen)}; baseline: roofline x {found['constant'].iloc[0]:.2f}\n")
-    for by in (["kind"], ["kind", "half"], ["family", "engine", "kind"], ["engine", "kind"], ["gpu", "kind"], ["model", "kind"]):
+    print(
+        f"{len(found)} rows predicted of {len(chosen)}; baseline: roofline x {found['constant'].iloc[0]:.2f}\n"
+    )
+    for by in (
+        ["kind"],
+        ["kind", "half"],
+        ["family", "engine", "kind"],
+        ["engine", "kind"],
+        ["gpu", "kind"],
+        ["model", "kind"],
+    ):
         print(table(found, by).to_string(), "\n")
     print("Refused:")
     for why, times in refused.most_common():

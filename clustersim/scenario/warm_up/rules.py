@@ -44,7 +44,7 @@ class Duration(WarmUp):
 
     kind: Literal["duration"] = "duration"
     duration_s: Seconds
-    examples: ClassVar[tuple[dict[str, object], ...]] = ({"duration": "5 min"},)
+    examples: ClassVar[tuple[dict[str, object], ...]] = ({"duration": "2 s"},)
 
     def end_s(self, horizon_s: float, finish_s: Floats, latency_s: Floats) -> float:  # noqa: ARG002 - a contract
         """See WarmUp."""

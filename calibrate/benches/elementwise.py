@@ -1,0 +1,191 @@
+"""What stands between the matrix products: memory traffic alone, but many launches, which small batches feel.
+
+Elements moved by each operator, as clustersim.models.ops counts them (T tokens, H hidden, W width of the queries, V of
+the keys, I width of the MLP, E experts, S vocabulary): embedding T H 2; norm (with the residual) T H 4;
+rope_and_kv_write T ((W + V) 2 + V 3); activation T I 3; sampling T S 6; top_k T E 2. Those that it does not name:
+add T H 3; kv_write T V 4; argmax T S. An element has the bytes of the data type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from calibrate.backend import DeviceBackend, Timed
+from calibrate.benches import Bench, PlanName, operators
+from calibrate.benches.operands import draw, num_copies, pool, portable, rotate
+from calibrate.benches.sizes import attention_shapes, by_worth, fits, models, tier
+from calibrate.case import Case, Work
+from clustersim.models.precision import bytes_per_element
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Shape = Mapping[str, int]
+_COARSE, _TOKENS = (1, 64, 1024, 8192), (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+#: Tokens of the cache written to, enough for it to be cold.
+_SLOTS = 2**16
+
+
+def _rope_and_kv_write(shape: Shape) -> int:
+    wide, narrow = shape["heads"] * shape["head_dim"], shape["kv_heads"] * shape["head_dim"]
+    return (wide + narrow) * 2 + narrow * 3
+
+
+#: Elements a token.
+ELEMENTS: Mapping[str, Callable[[Shape], int]] = {
+    "norm": lambda shape: shape["hidden"] * 4,
+    "activation": lambda shape: shape["inner"] * 3,
+    "rope_and_kv_write": _rope_and_kv_write,
+    "embedding": lambda shape: shape["hidden"] * 2,
+    "sampling": lambda shape: shape["vocab"] * 6,
+    "top_k": lambda shape: shape["experts"] * 2,
+    "add": lambda shape: shape["hidden"] * 3,
+    "kv_write": lambda shape: shape["kv_heads"] * shape["head_dim"] * 4,
+    "argmax": lambda shape: shape["vocab"],
+}
+#: Operators whose table or cache is larger than the caches; the others find what the one before left there.
+_COLD = ("embedding", "rope_and_kv_write", "kv_write")
+
+
+class Elementwise(Bench):
+    """Operators without FLOP to speak of. Composites are timed as one, as the cost model counts them."""
+
+    name = "elementwise"
+    family = "elementwise"
+
+    def cases(self, plan: PlanName, backend: DeviceBackend) -> Sequence[Case]:
+        """Return every operator at coarse token counts, then between; sizes of the plan's first model, full: of all."""
+        dtype = backend.dtypes[0]
+        most = {"quick": 0, "default": 0, "full": 1}[plan]
+        found = []
+        for tokens in _COARSE[:2] if plan == "quick" else _TOKENS:
+            for op, shape in _shapes(plan, backend.kind):
+                sizes = {"tokens": tokens, **shape}
+                case = Case(self.name, op, dtype, sizes, cache="cold" if op in _COLD else "warm")
+                if tier(tokens, _COARSE) <= most and fits(self.work(case), plan, backend):
+                    found.append((tier(tokens, _COARSE), case))
+        return by_worth(found)
+
+    def prepare(self, case: Case, backend: DeviceBackend) -> Timed:
+        """Return the fused kernel of `kernels` on a GPU where it has one, else torch's operators one after another."""
+        tokens, shape = case.shape["tokens"], case.shape
+        if case.op == "norm":
+            fused = portable("rmsnorm", backend, case.dtype, 1, tokens=tokens, hidden=shape["hidden"])
+        elif case.op == "activation":
+            fused = portable("swiglu", backend, case.dtype, 1, tokens=tokens, width=shape["inner"])
+        else:
+            fused = None
+        return fused or _PREPARE[case.op](case, backend)
+
+    def work(self, case: Case) -> Work:
+        """Return the bytes of the elements moved, and nothing else."""
+        elements = case.shape["tokens"] * ELEMENTS[case.op](case.shape)
+        return Work(0.0, elements * bytes_per_element(case.dtype))
+
+
+def _shapes(plan: PlanName, kind: str) -> Iterator[tuple[str, dict[str, int]]]:
+    for spec, _ in models(plan, kind)[: None if plan == "full" else 1]:
+        hidden, vocab = {"hidden": spec.hidden_size}, {"vocab": spec.vocab_size}
+        yield from (("norm", hidden), ("add", hidden), ("embedding", {**hidden, **vocab}))
+        yield from (("sampling", vocab), ("argmax", vocab))
+        if spec.intermediate_size:
+            yield "activation", {"inner": spec.intermediate_size}
+    for attention in attention_shapes(plan, kind)[: None if plan == "full" else 1]:
+        keys = {"kv_heads": attention.kv_heads, "head_dim": attention.head_dim}
+        yield from (("rope_and_kv_write", {"heads": attention.heads, **keys}), ("kv_write", keys))
+    yield "top_k", {"experts": 128, "top_k": 8}
+
+
+# ---- operands of each operator -----------------------------------------------------------------------------------
+
+
+def _norm(case: Case, backend: DeviceBackend) -> Timed:
+    sizes = (case.shape["tokens"], case.shape["hidden"])
+    x, residual = draw(backend, case.dtype, *sizes), draw(backend, case.dtype, *sizes)
+    weight = draw(backend, case.dtype, sizes[1])
+    return lambda: operators.add_norm(x, residual, weight)
+
+
+def _activation(case: Case, backend: DeviceBackend) -> Timed:
+    both = draw(backend, case.dtype, case.shape["tokens"], 2 * case.shape["inner"])
+    return lambda: operators.silu_mul(both)
+
+
+def _add(case: Case, backend: DeviceBackend) -> Timed:
+    sizes = (case.shape["tokens"], case.shape["hidden"])
+    x, y = draw(backend, case.dtype, *sizes), draw(backend, case.dtype, *sizes)
+    return lambda: x + y
+
+
+def _embedding(case: Case, backend: DeviceBackend) -> Timed:
+    import torch
+
+    tokens, hidden, vocab = (case.shape[name] for name in ("tokens", "hidden", "vocab"))
+    table = pool(backend, case.dtype, vocab * hidden)[: vocab * hidden].view(vocab, hidden)
+    copies = num_copies(tokens * hidden * bytes_per_element(case.dtype), backend)
+    ids = torch.randint(vocab, (copies, tokens), device=backend.torch_device)
+    return rotate(ids.unbind(), lambda chosen: torch.nn.functional.embedding(chosen, table))
+
+
+def _logits(case: Case, backend: DeviceBackend, call: Callable[[Tensor], Any]) -> Timed:
+    logits = draw(backend, case.dtype, case.shape["tokens"], case.shape["vocab"])
+    return lambda: call(logits)
+
+
+def _sampling(case: Case, backend: DeviceBackend) -> Timed:
+    return _logits(case, backend, operators.sample)
+
+
+def _argmax(case: Case, backend: DeviceBackend) -> Timed:
+    return _logits(case, backend, lambda logits: logits.argmax(-1))
+
+
+def _top_k(case: Case, backend: DeviceBackend) -> Timed:
+    import torch
+
+    scores = draw(backend, case.dtype, case.shape["tokens"], case.shape["experts"])
+    return lambda: torch.topk(scores.softmax(-1), case.shape["top_k"], sorted=False)
+
+
+def _caches(case: Case, backend: DeviceBackend) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
+    """Return caches k and v [slots / 16, 16, v, d], and sets of slots [T] to write to, all different within a set."""
+    import torch
+
+    tokens, kv_heads, size = (case.shape[name] for name in ("tokens", "kv_heads", "head_dim"))
+    slots = max(_SLOTS, tokens)
+    shape = (slots // 16, 16, kv_heads, size)
+    k, v = (
+        torch.zeros(shape, dtype=draw(backend, case.dtype, 1).dtype, device=backend.torch_device)
+        for _ in "kv"
+    )
+    order = torch.randperm(slots, device=backend.torch_device)
+    return k, v, order[: slots // tokens * tokens].view(-1, tokens).unbind()[:1024]
+
+
+def _kv_write(case: Case, backend: DeviceBackend) -> Timed:
+    k_cache, v_cache, slots = _caches(case, backend)
+    sizes = (case.shape["tokens"], case.shape["kv_heads"], case.shape["head_dim"])
+    k, v = draw(backend, case.dtype, *sizes), draw(backend, case.dtype, *sizes)
+    return rotate(slots, lambda places: operators.kv_write(k, v, k_cache, v_cache, places))
+
+
+def _rope(case: Case, backend: DeviceBackend) -> Timed:
+    import torch
+
+    tokens, heads, kv_heads, size = (case.shape[name] for name in ("tokens", "heads", "kv_heads", "head_dim"))
+    k_cache, v_cache, slots = _caches(case, backend)
+    q, k, v = (draw(backend, case.dtype, tokens, count, size) for count in (heads, kv_heads, kv_heads))
+    tables = operators.rope_tables(torch.arange(tokens, device=backend.torch_device), size, q.dtype)
+
+    def run(places: Tensor) -> Tensor:
+        operators.kv_write(operators.rope(k, tables), v, k_cache, v_cache, places)
+        return operators.rope(q, tables)
+
+    return rotate(slots, run)
+
+
+_PREPARE: Mapping[str, Callable[[Case, DeviceBackend], Timed]] = {
+    "norm": _norm, "activation": _activation, "add": _add, "embedding": _embedding, "sampling": _sampling,
+    "argmax": _argmax, "top_k": _top_k, "kv_write": _kv_write, "rope_and_kv_write": _rope,
+}  # fmt: skip

@@ -1,0 +1,202 @@
+"""One `python -m calibrate run`: from the gate to the table that is printed at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import click
+
+from calibrate import contention
+from calibrate.benches import PlanName
+from calibrate.child import WorkerError
+from calibrate.plan import Plan
+from calibrate.progress import bar
+from calibrate.runner import Host, Runner, ask_plan
+from calibrate.store import Store
+from clustersim.errors import InputError
+
+#: Gaps named one by one in what is printed; the profile holds all.
+_MOST_GAPS = 8
+
+
+@dataclass
+class Session:
+    """The settings of a run, as the command line gives them."""
+
+    plan: str = "default"
+    out: Path | None = None
+    name: str = "local"
+    device: str | None = None
+    resume: bool = True
+    allow_contended: bool = False
+    benches: tuple[str, ...] = ()
+    max_time: float | None = None
+    backend: str | None = None
+    threads: int = 1
+    seed: int = 0
+    provider: str = "calibrate.worker:local"
+    quiet: bool = False
+    least_timeout_s: float = 30.0
+
+    def run(self) -> Path:
+        """Measure, fit, write and print; returns the profile's folder. Exits with 3 where the gate refuses."""
+        from clustersim.cost.profile import user_folder
+
+        root = self.out or user_folder()
+        self._refuse_busy_host()
+        plan, hello, gaps = self._plan(root)
+        device = self.device or device_name(hello)
+        runs = root / ".runs"
+        folder = runs / f"{device}-{self.name}-{plan.hash}"
+        if not self.resume and folder.exists():
+            os.rename(folder, runs / f"{folder.name}.left-{_stamp()}")
+        store = Store(folder)
+        before = len(store.samples())
+        store.add_session({"started": _now(), "plan": plan.hash, "device": device, **dict(hello)})
+        if before:
+            self._say(f"going on with {folder}: {before} results are there")
+        with bar(quiet=self.quiet) as progress:
+            runner = Runner(
+                plan,
+                store,
+                self._host,
+                str(hello["kind"]),
+                self._budget_s(plan),
+                self.allow_contended,
+                progress,
+            )
+            outcome = runner.run()
+        return self._finish(plan, store, hello, device, root, gaps | _named(plan, outcome.gaps))
+
+    @property
+    def _host(self) -> Host:
+        local = self.provider == "calibrate.worker:local"
+        options = {"backend": self.backend or "", "threads": self.threads} if local else {}
+        return Host(self.provider, options, least_timeout_s=self.least_timeout_s)
+
+    def _budget_s(self, plan: Plan) -> float | None:
+        return self.max_time if self.max_time is not None else plan.level.budget_s
+
+    def _plan(self, root: Path) -> tuple[Plan, Mapping[str, Any], dict[str, str]]:
+        """Ask a worker for the plan; it ends with that, so that every repetition is a process of its own."""
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            child = self._host.open(Store(root / ".runs" / ".plan"))
+        except OSError as error:
+            raise InputError(f"{root} cannot be written: {error.strerror}") from None
+        try:
+            plan, hello, gaps = ask_plan(child, cast("PlanName", self.plan), self.benches, self.seed)
+        except WorkerError as error:
+            remedy = " Remedies: python -m calibrate doctor" if error.kind != "InputError" else ""
+            raise InputError(f"{error.text.removeprefix('InputError: ')}{remedy}") from None
+        finally:
+            child.close()
+            shutil.rmtree(root / ".runs" / ".plan", ignore_errors=True)
+        if not plan.cases:
+            raise InputError("the plan has no cases: this device can run none of the benchmarks asked for")
+        return plan, hello, gaps
+
+    def _refuse_busy_host(self) -> None:
+        reasons = contention.Gate().judge(contention.look(1.0), on_cpu=False)
+        if reasons and not self.allow_contended:
+            self._refuse("this host is busy", reasons)
+
+    def _refuse(self, what: str, reasons: tuple[str, ...]) -> None:
+        from calibrate.cli import CONTENDED
+
+        click.echo(f"{what}, and its profile would not be the device's own:", err=True)
+        for reason in reasons:
+            click.echo(f"  {reason}", err=True)
+        click.echo("Stop the other programs, or give --allow-contended: the profile then says so.", err=True)
+        raise click.exceptions.Exit(CONTENDED)
+
+    def _finish(
+        self,
+        plan: Plan,
+        store: Store,
+        hello: Mapping[str, Any],
+        device: str,
+        root: Path,
+        gaps: dict[str, str],
+    ) -> Path:
+        from calibrate.write import Measured, build, write_folder
+
+        samples = store.samples()
+        if not samples:
+            errors = store.errors()
+            why = errors[-1]["text"] if errors else "the time budget is too short for a single case"
+            raise InputError(f"nothing was measured: {why}")
+        marked = sum("contended" in each.flags for each in samples)
+        contended = contention.Gate().refuses(marked, len(samples))
+        if contended and not self.allow_contended:
+            self._say(
+                f"The samples are kept in {store.folder}; with --allow-contended they are used as they are."
+            )
+            self._refuse(f"{marked} of {len(samples)} results were taken while other programs ran", ())
+        measured = Measured.of(
+            plan, store, hello, device=device, name=self.name, contended=contended, gaps=gaps
+        )
+        profile, _ = build(measured)
+        target = write_folder(profile, measured, store, root)
+        store.write_manifest()
+        os.rename(store.folder, store.folder.with_name(f"{store.folder.name}.done-{_stamp()}"))
+        from calibrate.table import print_run
+
+        print_run(profile, measured.rows, store_errors(target), target, self.out)
+        return target
+
+    def _say(self, text: str) -> None:
+        click.echo(text, err=True)
+
+
+def store_errors(folder: Path) -> list[dict[str, Any]]:
+    """Return the failures that a profile's folder records."""
+    lines = (folder / "errors.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+
+def device_name(hello: Mapping[str, Any]) -> str:
+    """Return the accelerator that a device is, in clustersim's words.
+
+    What the backend says; else the specification whose name the driver's holds, word for word ("NVIDIA H100 80GB
+    HBM3" is an h100-sxm: the plain name is the board's main form); else the driver's name, made into a file's.
+    """
+    from clustersim import library
+
+    if hello.get("accelerator"):
+        return str(hello["accelerator"])
+    driver = "".join(c if c.isalnum() else " " for c in str(hello["name"]).lower()).split()
+    if hello["kind"] == "gpu":
+        named = [name for name in library.names("accelerators") if set(name.split("-")) <= set(driver)]
+        board = [
+            name for name in library.names("accelerators") if name.split("-")[0] in driver and "sxm" in name
+        ]
+        pcie = "pcie" in driver
+        for found in (max(named, key=len, default=None), None if pcie else min(board, key=len, default=None)):
+            if found:
+                return found
+    return "local-cpu" if hello["kind"] == "cpu" else "-".join(driver)[:60]
+
+
+def _named(plan: Plan, gaps: Mapping[str, str]) -> dict[str, str]:
+    """Return gaps by benchmark and reason, with how many of its cases, in place of one a case."""
+    bench = {each.case.key: each.case.bench for each in plan.cases}
+    total = Counter(bench.values())
+    counts = Counter((bench[key], why) for key, why in gaps.items())
+    return {f"{name}: {count} of {total[name]} cases": why for (name, why), count in sorted(counts.items())}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _stamp() -> str:
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
