@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Mapping
@@ -22,9 +23,6 @@ from calibrate.progress import bar
 from calibrate.runner import Host, Runner, ask_plan
 from calibrate.store import Store
 from clustersim.errors import InputError
-
-#: Gaps named one by one in what is printed; the profile holds all.
-_MOST_GAPS = 8
 
 
 @dataclass
@@ -166,24 +164,23 @@ def store_errors(folder: Path) -> list[dict[str, Any]]:
 def device_name(hello: Mapping[str, Any]) -> str:
     """Return the accelerator that a device is, in clustersim's words.
 
-    What the backend says; else the specification whose name the driver's holds, word for word ("NVIDIA H100 80GB
-    HBM3" is an h100-sxm: the plain name is the board's main form); else the driver's name, made into a file's.
+    What the backend says; else the specification all of whose words the driver's name holds ("NVIDIA H100 PCIe" is
+    an h100-pcie); else the one of its first word that is soldered to a board ("NVIDIA H100 80GB HBM3" is an
+    h100-sxm: the driver names the others' form); else the driver's name, made into a file's.
     """
     from clustersim import library
 
     if hello.get("accelerator"):
         return str(hello["accelerator"])
-    driver = "".join(c if c.isalnum() else " " for c in str(hello["name"]).lower()).split()
-    if hello["kind"] == "gpu":
-        named = [name for name in library.names("accelerators") if set(name.split("-")) <= set(driver)]
-        board = [
-            name for name in library.names("accelerators") if name.split("-")[0] in driver and "sxm" in name
-        ]
-        pcie = "pcie" in driver
-        for found in (max(named, key=len, default=None), None if pcie else min(board, key=len, default=None)):
-            if found:
-                return found
-    return "local-cpu" if hello["kind"] == "cpu" else "-".join(driver)[:60]
+    if hello["kind"] == "cpu":
+        return "local-cpu"
+    driver = re.findall(r"[a-z0-9]+", str(hello["name"]).lower())
+    words = {*driver, *("sxm" for word in driver if word.startswith("sxm"))}
+    known = library.names("accelerators")
+    named = [name for name in known if set(name.split("-")) <= words]
+    boards = [name for name in known if name.split("-")[0] in words and name.endswith(("-sxm", "-nvl72"))]
+    found = max(named, key=len, default="") or ("" if "pcie" in words else min(boards, key=len, default=""))
+    return found or "-".join(driver)[:60]
 
 
 def _named(plan: Plan, gaps: Mapping[str, str]) -> dict[str, str]:

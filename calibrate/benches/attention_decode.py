@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 from calibrate.backend import DeviceBackend, Timed
 from calibrate.benches import Bench, PlanName
 from calibrate.benches.operands import draw, num_copies, pool, portable, rotate
-from calibrate.benches.operators import groups, lengths, num_pages, paged_decode, scratch
-from calibrate.benches.sizes import attention_shapes, by_worth, cache_dtypes, fits, tier
+from calibrate.benches.paged import groups, lengths, num_pages, paged_decode, scratch
+from calibrate.benches.sizes import attention_shapes, by_worth, cache_dtypes, fits, level, tier
 from calibrate.case import Case, Work
 from clustersim.models.precision import bytes_per_element
 
-_BATCHES, _COARSE_BATCHES = tuple(2**power for power in range(10)), (1, 8, 64, 512)
-_CONTEXTS, _COARSE_CONTEXTS = tuple(2**power for power in range(4, 18)), (128, 1024, 8192)
+_BATCHES, _BATCH_TIERS = tuple(2**power for power in range(10)), ((1, 8, 64, 512), (4, 32, 256))
+_CONTEXTS, _CONTEXT_TIERS = (
+    tuple(2**power for power in range(4, 18)),
+    ((128, 1024, 8192), (512, 4096, 32768, 131072)),
+)
 
 
 class AttentionDecode(Bench):
@@ -27,24 +31,24 @@ class AttentionDecode(Bench):
         found = []
         for rank, dtype in enumerate(cache_dtypes(plan, backend)):
             for place, shape in enumerate(attention_shapes(plan, backend.kind)):
-                for batch in _BATCHES:
-                    for context in _CONTEXTS:
-                        level = max(tier(batch, _COARSE_BATCHES), tier(context, _COARSE_CONTEXTS)) + rank
-                        if level > {"quick": 0, "default": 1 if place < 2 else 0, "full": 2}[plan]:
-                            continue
-                        for more, (page, skew) in enumerate(((16, 0), (16, 1), (64, 0))):
-                            if more and (level or place or batch < 8 or context < 128):
-                                continue
-                            sizes = {
-                                "batch": batch,
-                                "context": context,
-                                **vars(shape),
-                                "page": page,
-                                "skew": skew,
-                            }
-                            case = Case(self.name, "paged_decode", dtype, sizes)
-                            if fits(self.work(case), plan, backend):
-                                found.append((2 * level + bool(more), case))
+                for batch, context in product(_BATCHES, _CONTEXTS):
+                    worth = level(
+                        plan, rank, place, tier(batch, *_BATCH_TIERS), tier(context, *_CONTEXT_TIERS)
+                    )
+                    if worth is None:
+                        continue
+                    also = worth == place == 0 and batch >= 8
+                    for more, (page, skew) in enumerate(((16, 0), (16, 1), (64, 0))[: 3 if also else 1]):
+                        sizes = {
+                            "batch": batch,
+                            "context": context,
+                            **vars(shape),
+                            "page": page,
+                            "skew": skew,
+                        }
+                        case = Case(self.name, "paged_decode", dtype, sizes)
+                        if fits(self.work(case), plan, backend):
+                            found.append((2 * worth + bool(more), case))
         return by_worth(found)
 
     def prepare(self, case: Case, backend: DeviceBackend) -> Timed:
@@ -68,11 +72,11 @@ class AttentionDecode(Bench):
         elements = copies * each * page * kv_heads * size
         flat = pool(backend, case.dtype, 2 * elements)
         k, v = (
-            part.view(-1, page, kv_heads, size) for part in (flat[:elements], flat[elements : 2 * elements])
+            part.view(-1, kv_heads, page, size) for part in (flat[:elements], flat[elements : 2 * elements])
         )
-        dealt = torch.randperm(copies * each, device=backend.torch_device)
-        tables = [groups(contexts, page, token_bytes, part) for part in dealt.split(each)]
-        buffers = scratch(tables[0], page, kv_heads * size, k, 2)
+        dealt = torch.randperm(copies * each, device=backend.torch_device).view(copies, each)
+        tables = [groups(contexts, page, kv_heads, token_bytes, part) for part in dealt]
+        buffers = scratch(tables[0], page * size, k, 2)
         q = draw(backend, case.dtype, batch, heads, size)
         return rotate(tables, lambda table: paged_decode(q, k, v, table, buffers))
 

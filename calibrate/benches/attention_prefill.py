@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 from calibrate.backend import DeviceBackend, Timed
 from calibrate.benches import Bench, PlanName
 from calibrate.benches.operands import num_copies, rotate, rotating
 from calibrate.benches.operators import causal_mask, prefill_attention
-from calibrate.benches.sizes import attention_shapes, by_worth, cache_dtypes, fits, tier
+from calibrate.benches.sizes import attention_shapes, by_worth, cache_dtypes, fits, level, tier
 from calibrate.case import Case, Work
 from clustersim.models.precision import bytes_per_element
 
-_CHUNKS, _COARSE_CHUNKS = tuple(2**power for power in range(4, 14)), (64, 256, 2048)
-_PASTS, _COARSE_PASTS = (0, *(2**power for power in range(7, 18))), (0, 1024, 8192)
+_CHUNKS, _CHUNK_TIERS = tuple(2**power for power in range(4, 14)), ((64, 256, 2048), (16, 512, 1024, 8192))
+_PASTS, _PAST_TIERS = (
+    (0, *(2**power for power in range(7, 18))),
+    ((0, 1024, 8192), (256, 4096, 32768, 131072)),
+)
 #: The mask of a chunk with a past is a tensor on a core; larger ones would be most of what is read.
 _MOST_MASK_BYTES = 64e6
 
@@ -29,18 +33,12 @@ class AttentionPrefill(Bench):
         found = []
         for rank, dtype in enumerate(cache_dtypes(plan, backend)):
             for place, shape in enumerate(attention_shapes(plan, backend.kind)):
-                for tokens in _CHUNKS:
-                    for past in _PASTS:
-                        level = max(tier(tokens, _COARSE_CHUNKS), tier(past, _COARSE_PASTS)) + rank
-                        most = {"quick": 0, "default": 1 if place < 2 else 0, "full": 2}[plan]
-                        case = Case(
-                            self.name, "prefill", dtype, {"tokens": tokens, "past": past, **vars(shape)}
-                        )
-                        large = (
-                            past and tokens * (past + tokens) * 4 > _MOST_MASK_BYTES and backend.kind == "cpu"
-                        )
-                        if level <= most and not large and fits(self.work(case), plan, backend):
-                            found.append((level, case))
+                for tokens, past in product(_CHUNKS, _PASTS):
+                    worth = level(plan, rank, place, tier(tokens, *_CHUNK_TIERS), tier(past, *_PAST_TIERS))
+                    case = Case(self.name, "prefill", dtype, {"tokens": tokens, "past": past, **vars(shape)})
+                    large = past and tokens * (past + tokens) * 4 > _MOST_MASK_BYTES and backend.kind == "cpu"
+                    if worth is not None and not large and fits(self.work(case), plan, backend):
+                        found.append((worth, case))
         return by_worth(found)
 
     def prepare(self, case: Case, backend: DeviceBackend) -> Timed:

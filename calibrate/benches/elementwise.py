@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from calibrate.backend import DeviceBackend, Timed
 from calibrate.benches import Bench, PlanName, operators
-from calibrate.benches.operands import draw, num_copies, pool, portable, rotate
+from calibrate.benches.operands import draw, num_copies, pool, rotate, torch_dtype
 from calibrate.benches.sizes import attention_shapes, by_worth, fits, models, tier
 from calibrate.case import Case, Work
 from clustersim.models.precision import bytes_per_element
@@ -55,28 +55,22 @@ class Elementwise(Bench):
     family = "elementwise"
 
     def cases(self, plan: PlanName, backend: DeviceBackend) -> Sequence[Case]:
-        """Return every operator at coarse token counts, then between; sizes of the plan's first model, full: of all."""
+        """Return operators of the plan's first model at coarse token counts; full: then between, and of all models."""
         dtype = backend.dtypes[0]
-        most = {"quick": 0, "default": 0, "full": 1}[plan]
         found = []
         for tokens in _COARSE[:2] if plan == "quick" else _TOKENS:
-            for op, shape in _shapes(plan, backend.kind):
-                sizes = {"tokens": tokens, **shape}
-                case = Case(self.name, op, dtype, sizes, cache="cold" if op in _COLD else "warm")
-                if tier(tokens, _COARSE) <= most and fits(self.work(case), plan, backend):
-                    found.append((tier(tokens, _COARSE), case))
+            for place, op, shape in _shapes(plan, backend.kind):
+                case = Case(
+                    self.name, op, dtype, {"tokens": tokens, **shape}, cache="cold" if op in _COLD else "warm"
+                )
+                worth = tier(tokens, _COARSE) + (place > 0)
+                if worth <= (plan == "full") and fits(self.work(case), plan, backend):
+                    found.append((worth, case))
         return by_worth(found)
 
     def prepare(self, case: Case, backend: DeviceBackend) -> Timed:
-        """Return the fused kernel of `kernels` on a GPU where it has one, else torch's operators one after another."""
-        tokens, shape = case.shape["tokens"], case.shape
-        if case.op == "norm":
-            fused = portable("rmsnorm", backend, case.dtype, 1, tokens=tokens, hidden=shape["hidden"])
-        elif case.op == "activation":
-            fused = portable("swiglu", backend, case.dtype, 1, tokens=tokens, width=shape["inner"])
-        else:
-            fused = None
-        return fused or _PREPARE[case.op](case, backend)
+        """Return the operator, fused on a GPU where `kernels` has it, else torch's operators one after another."""
+        return _PREPARE[case.op](case, backend)
 
     def work(self, case: Case) -> Work:
         """Return the bytes of the elements moved, and nothing else."""
@@ -84,17 +78,25 @@ class Elementwise(Bench):
         return Work(0.0, elements * bytes_per_element(case.dtype))
 
 
-def _shapes(plan: PlanName, kind: str) -> Iterator[tuple[str, dict[str, int]]]:
-    for spec, _ in models(plan, kind)[: None if plan == "full" else 1]:
+def _shapes(plan: PlanName, kind: str) -> Iterator[tuple[int, str, dict[str, int]]]:
+    """Yield the place of a model or attention in the plan, an operator, and its sizes."""
+    for place, (spec, _) in enumerate(models(plan, kind)):
         hidden, vocab = {"hidden": spec.hidden_size}, {"vocab": spec.vocab_size}
-        yield from (("norm", hidden), ("add", hidden), ("embedding", {**hidden, **vocab}))
-        yield from (("sampling", vocab), ("argmax", vocab))
+        yield from (
+            (place, "norm", hidden),
+            (place, "add", hidden),
+            (place, "embedding", {**hidden, **vocab}),
+        )
+        yield from ((place, "sampling", vocab), (place, "argmax", vocab))
         if spec.intermediate_size:
-            yield "activation", {"inner": spec.intermediate_size}
-    for attention in attention_shapes(plan, kind)[: None if plan == "full" else 1]:
+            yield place, "activation", {"inner": spec.intermediate_size}
+    for place, attention in enumerate(attention_shapes(plan, kind)):
         keys = {"kv_heads": attention.kv_heads, "head_dim": attention.head_dim}
-        yield from (("rope_and_kv_write", {"heads": attention.heads, **keys}), ("kv_write", keys))
-    yield "top_k", {"experts": 128, "top_k": 8}
+        yield from (
+            (place, "rope_and_kv_write", {"heads": attention.heads, **keys}),
+            (place, "kv_write", keys),
+        )
+    yield 0, "top_k", {"experts": 128, "top_k": 8}
 
 
 # ---- operands of each operator -----------------------------------------------------------------------------------
@@ -148,41 +150,42 @@ def _top_k(case: Case, backend: DeviceBackend) -> Timed:
     return lambda: torch.topk(scores.softmax(-1), case.shape["top_k"], sorted=False)
 
 
-def _caches(case: Case, backend: DeviceBackend) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
-    """Return caches k and v [slots / 16, 16, v, d], and sets of slots [T] to write to, all different within a set."""
+Places = tuple["Tensor", "Tensor"]
+
+
+def _caches(case: Case, backend: DeviceBackend) -> tuple[Tensor, Tensor, Sequence[Places]]:
+    """Return caches k and v [P, v, 16, d], and sets of (pages [T], offsets [T]), all different within a set."""
     import torch
 
     tokens, kv_heads, size = (case.shape[name] for name in ("tokens", "kv_heads", "head_dim"))
     slots = max(_SLOTS, tokens)
-    shape = (slots // 16, 16, kv_heads, size)
-    k, v = (
-        torch.zeros(shape, dtype=draw(backend, case.dtype, 1).dtype, device=backend.torch_device)
-        for _ in "kv"
-    )
+    shape, dtype = (slots // 16, kv_heads, 16, size), torch_dtype(case.dtype)
+    k, v = (torch.ones(shape, dtype=dtype, device=backend.torch_device) for _ in "kv")
     order = torch.randperm(slots, device=backend.torch_device)
-    return k, v, order[: slots // tokens * tokens].view(-1, tokens).unbind()[:1024]
+    sets = order[: slots // tokens * tokens].view(-1, tokens)[:1024]
+    return k, v, [(chosen // 16, chosen % 16) for chosen in sets]
 
 
 def _kv_write(case: Case, backend: DeviceBackend) -> Timed:
-    k_cache, v_cache, slots = _caches(case, backend)
+    k_cache, v_cache, places = _caches(case, backend)
     sizes = (case.shape["tokens"], case.shape["kv_heads"], case.shape["head_dim"])
     k, v = draw(backend, case.dtype, *sizes), draw(backend, case.dtype, *sizes)
-    return rotate(slots, lambda places: operators.kv_write(k, v, k_cache, v_cache, places))
+    return rotate(places, lambda place: operators.kv_write(k, v, k_cache, v_cache, *place))
 
 
 def _rope(case: Case, backend: DeviceBackend) -> Timed:
     import torch
 
     tokens, heads, kv_heads, size = (case.shape[name] for name in ("tokens", "heads", "kv_heads", "head_dim"))
-    k_cache, v_cache, slots = _caches(case, backend)
+    k_cache, v_cache, places = _caches(case, backend)
     q, k, v = (draw(backend, case.dtype, tokens, count, size) for count in (heads, kv_heads, kv_heads))
     tables = operators.rope_tables(torch.arange(tokens, device=backend.torch_device), size, q.dtype)
 
-    def run(places: Tensor) -> Tensor:
-        operators.kv_write(operators.rope(k, tables), v, k_cache, v_cache, places)
+    def run(place: Places) -> Tensor:
+        operators.kv_write(operators.rope(k, tables), v, k_cache, v_cache, *place)
         return operators.rope(q, tables)
 
-    return rotate(slots, run)
+    return rotate(places, run)
 
 
 _PREPARE: Mapping[str, Callable[[Case, DeviceBackend], Timed]] = {

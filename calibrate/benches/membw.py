@@ -50,7 +50,8 @@ class MemoryBandwidth(Bench):
         arrays = [torch.full((elements,), 1.0, device=backend.torch_device) for _ in range(ARRAYS[case.op])]
         first, last = arrays[0], arrays[-1]
         if case.op == "read":
-            return first.sum
+            total: Timed = first.sum
+            return total
         if case.op == "write":
             return lambda: first.fill_(2.0)
         if case.op == "copy":

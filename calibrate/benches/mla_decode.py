@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 from calibrate.backend import DeviceBackend, Timed
 from calibrate.benches import Bench, PlanName
 from calibrate.benches.operands import draw, num_copies, pool, portable, rotate
-from calibrate.benches.operators import groups, lengths, num_pages, paged_latent_decode, scratch
-from calibrate.benches.sizes import by_worth, cache_dtypes, fits, tier
+from calibrate.benches.paged import groups, lengths, num_pages, paged_latent_decode, scratch
+from calibrate.benches.sizes import by_worth, cache_dtypes, fits, level, tier
 from calibrate.case import Case, Work
 from clustersim.models.precision import bytes_per_element
 
 #: Elements of a cached token: latent and rotary key (DeepSeek-V2, V3, Kimi-K2).
 LATENT, ROPE = 512, 64
-_BATCHES, _COARSE_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256), (1, 8, 64)
-_CONTEXTS, _COARSE_CONTEXTS = tuple(2**power for power in range(5, 18)), (128, 1024, 8192)
+_BATCHES, _BATCH_TIERS = tuple(2**power for power in range(9)), ((1, 8, 64), (4, 32, 256))
+_CONTEXTS, _CONTEXT_TIERS = (
+    tuple(2**power for power in range(5, 18)),
+    ((128, 1024, 8192), (512, 4096, 32768, 131072)),
+)
 
 
 class MlaDecode(Bench):
@@ -28,15 +32,15 @@ class MlaDecode(Bench):
         """Return coarse batches and contexts first."""
         found = []
         for rank, dtype in enumerate(cache_dtypes(plan, backend)):
-            for heads in (16, 128):
-                for batch in _BATCHES:
-                    for context in _CONTEXTS:
-                        level = max(tier(batch, _COARSE_BATCHES), tier(context, _COARSE_CONTEXTS)) + rank
-                        sizes = {"batch": batch, "context": context, "heads": heads, "page": 64, "skew": 0}
-                        case = Case(self.name, "paged_latent_decode", dtype, sizes)
-                        most = {"quick": 0, "default": 1 if heads == 16 else 0, "full": 2}[plan]
-                        if level <= most and fits(self.work(case), plan, backend):
-                            found.append((level, case))
+            for place, heads in enumerate((16, 128), start=1):
+                for batch, context in product(_BATCHES, _CONTEXTS):
+                    worth = level(
+                        plan, rank, place, tier(batch, *_BATCH_TIERS), tier(context, *_CONTEXT_TIERS)
+                    )
+                    sizes = {"batch": batch, "context": context, "heads": heads, "page": 64, "skew": 0}
+                    case = Case(self.name, "paged_latent_decode", dtype, sizes)
+                    if worth is not None and fits(self.work(case), plan, backend):
+                        found.append((worth, case))
         return by_worth(found)
 
     def prepare(self, case: Case, backend: DeviceBackend) -> Timed:
@@ -61,10 +65,10 @@ class MlaDecode(Bench):
             return kernel
         each = num_pages(contexts, page)
         elements = copies * each * page * width
-        cache = pool(backend, case.dtype, elements)[:elements].view(-1, page, width)
-        dealt = torch.randperm(copies * each, device=backend.torch_device)
-        tables = [groups(contexts, page, token_bytes, part) for part in dealt.split(each)]
-        (buffer,) = scratch(tables[0], page, width, cache, 1)
+        cache = pool(backend, case.dtype, elements)[:elements].view(-1, 1, page, width)
+        dealt = torch.randperm(copies * each, device=backend.torch_device).view(copies, each)
+        tables = [groups(contexts, page, 1, token_bytes, part) for part in dealt]
+        (buffer,) = scratch(tables[0], page * width, cache, 1)
         q = draw(backend, case.dtype, batch, heads, width)
         return rotate(tables, lambda table: paged_latent_decode(q, cache, table, buffer, LATENT))
 

@@ -96,13 +96,10 @@ def portable(name: str, backend: DeviceBackend, dtype: str, copies: int, **sizes
 
     For operators that torch has no fused kernel of. Matrix products stay with the vendor's library, which engines call.
     """
-    if backend.kind != "gpu":
-        return None
-    try:
-        from kernels import KERNELS
+    from calibrate.benches.operators import kernel as find
 
-        kernel = KERNELS[name]
-    except ImportError:
+    kernel = find(name) if backend.kind == "gpu" else None
+    if kernel is None:
         return None
     if dtype not in kernel.dtypes:
         return None

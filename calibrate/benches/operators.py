@@ -1,118 +1,39 @@
 """Operators of a decoder as an engine on torch would call them; on a GPU the fused ones of `kernels` come first.
 
-h query and v KV heads of size d; P pages of `page` tokens; B sequences, T tokens. Sizes stand in brackets.
+h query and v KV heads of size d; P pages of `page` tokens; T tokens. Sizes stand in brackets.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-#: Gathered keys and values of a group of sequences stay in cache, where attention then finds them.
-GATHER_BYTES = 4 * 2**20
+
+@cache
+def kernel(name: str) -> Any:
+    """Return a kernel of the package `kernels`, None where it or Triton is missing."""
+    try:
+        from kernels import KERNELS
+
+        return KERNELS[name]
+    except ImportError:
+        return None
 
 
-def lengths(batch: int, context: int, skew: int = 0) -> list[int]:
-    """Return the context of each sequence, longest first, batch * context in all.
+def _fused(name: str, x: Tensor) -> Any:
+    """Return the kernel's module for an operand on a GPU, else None."""
+    found = kernel(name) if x.is_cuda else None
+    if found is None:
+        return None
+    from importlib import import_module
 
-    With `skew` an eighth of the sequences, at least one, is four times the mean; the rest shares what is left.
-    """
-    long = max(1, batch // 8) if skew else 0
-    left, rest = batch * context - 4 * context * long, batch - long
-    if skew and (rest < 1 or left < rest):
-        raise ValueError(f"{batch} sequences of {context} tokens are too few to skew")
-    whole, more = divmod(left, rest)
-    return [4 * context] * long + [whole + (index < more) for index in range(rest)]
-
-
-@dataclass(frozen=True)
-class Group:
-    """Sequences of one length that are gathered together: rows begin to end, pages [rows * pages of one]."""
-
-    begin: int
-    end: int
-    length: int
-    pages: Any
-
-
-def groups(contexts: Sequence[int], page: int, token_bytes: float, dealt: Tensor) -> list[Group]:
-    """Return the groups of a batch, `dealt` being page numbers to give out in turn."""
-    found, begin, used = [], 0, 0
-    for length, same in groupby(contexts):
-        left, each = len(list(same)), math.ceil(length / page)
-        most = max(1, int(GATHER_BYTES / (length * token_bytes)))
-        while left:
-            rows = min(most, left)
-            found.append(Group(begin, begin + rows, length, dealt[used : used + rows * each]))
-            begin, used, left = begin + rows, used + rows * each, left - rows
-    return found
-
-
-def num_pages(contexts: Sequence[int], page: int) -> int:
-    """Return the pages of a batch."""
-    return sum(math.ceil(length / page) for length in contexts)
-
-
-def scratch(batch: Sequence[Group], page: int, width: int, like: Tensor, count: int) -> list[Tensor]:
-    """Return `count` buffers for the gathered rows [pages of the largest group, page * width]."""
-    most = max(len(group.pages) for group in batch)
-    return [like.new_empty(most, page * width) for _ in range(count)]
-
-
-def _gathered(cache: Tensor, group: Group, buffer: Tensor) -> Tensor:
-    """Return a group's rows of a cache [P, page, ...] as [sequences, length, ...]."""
-    import torch
-
-    rows = buffer[: len(group.pages)]
-    torch.index_select(cache.view(cache.shape[0], -1), 0, group.pages, out=rows)
-    return rows.view(group.end - group.begin, -1, *cache.shape[2:])[:, : group.length]
-
-
-def paged_decode(
-    q: Tensor, k: Tensor, v: Tensor, batch: Sequence[Group], buffers: Sequence[Tensor]
-) -> Tensor:
-    """Return attention [B, h, d] of one query a sequence, q [B, h, d], over caches k and v [P, page, v, d].
-
-    Pages are gathered group by group and attended to densely, a KV head's queries as rows of one product: on a core
-    faster than blocks of einsum (5x in bf16) and than gathering the whole batch at once (2x beyond the cache).
-    """
-    import torch.nn.functional as f
-
-    rows, heads, size = q.shape
-    kv_heads = k.shape[2]
-    grouped, out = (
-        q.view(rows, kv_heads, heads // kv_heads, size),
-        q.new_empty(rows, kv_heads, heads // kv_heads, size),
-    )
-    for group in batch:
-        keys, values = (_gathered(c, group, b).transpose(1, 2) for c, b in zip((k, v), buffers, strict=True))
-        part = slice(group.begin, group.end)
-        out[part] = f.scaled_dot_product_attention(grouped[part], keys, values)
-    return out.view(rows, heads, size)
-
-
-def paged_latent_decode(
-    q: Tensor, cache: Tensor, batch: Sequence[Group], buffer: Tensor, latent: int
-) -> Tensor:
-    """Return absorbed latent attention [B, h, latent] of q [B, h, latent + rope] over a cache [P, page, latent + rope].
-
-    softmax(q c^T / sqrt(192)) c[:latent]; 192 is the query's width before absorption (DeepSeek-V2, arXiv:2405.04434).
-    """
-    import torch
-
-    out = q.new_empty(*q.shape[:2], latent)
-    for group in batch:
-        rows = _gathered(cache, group, buffer)
-        part = slice(group.begin, group.end)
-        scores = torch.bmm(q[part], rows.transpose(1, 2)).mul_(192**-0.5).softmax(-1)
-        torch.bmm(scores, rows[..., :latent], out=out[part])
-    return out
+    return import_module(f"kernels.{name}")
 
 
 def causal_mask(tokens: int, past: int, like: Tensor) -> Any:
@@ -135,8 +56,13 @@ def prefill_attention(q: Tensor, k: Tensor, v: Tensor, mask: Any) -> Tensor:
 
 def add_norm(x: Tensor, residual: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return RMSNorm(x + residual) * weight, and the sum, all [T, hidden] (arXiv:1910.07467, eq. 4)."""
+    import torch
     import torch.nn.functional as f
 
+    if fused := _fused("rmsnorm", x):
+        inputs = fused.Inputs(x, residual, weight, torch.empty_like(x), torch.empty_like(x))
+        fused.launch(inputs)
+        return inputs.y, inputs.total
     total = x + residual
     return f.rms_norm(total, weight.shape, weight, 1e-6), total
 
@@ -158,10 +84,10 @@ def rope(x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
     return torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
 
 
-def kv_write(k: Tensor, v: Tensor, k_cache: Tensor, v_cache: Tensor, slots: Tensor) -> None:
-    """Write k and v [T, v, d] to the slots [T] (page * tokens a page + offset) of the caches [P, page, v, d]."""
-    k_cache.view(-1, *k.shape[1:]).index_copy_(0, slots, k)
-    v_cache.view(-1, *v.shape[1:]).index_copy_(0, slots, v)
+def kv_write(k: Tensor, v: Tensor, k_cache: Tensor, v_cache: Tensor, pages: Tensor, offsets: Tensor) -> None:
+    """Write k and v [T, v, d] to places (pages [T], offsets [T]) of the caches [P, v, page, d]."""
+    k_cache[pages, :, offsets] = k
+    v_cache[pages, :, offsets] = v
 
 
 def silu_mul(both: Tensor) -> Tensor:
@@ -169,6 +95,11 @@ def silu_mul(both: Tensor) -> Tensor:
     import torch.nn.functional as f
 
     gate, up = both.chunk(2, -1)
+    if fused := _fused("swiglu", both):
+        inputs = fused.Inputs(both, both.new_empty(gate.shape))
+        fused.launch(inputs)
+        out: torch.Tensor = inputs.out
+        return out
     return f.silu(gate) * up
 
 

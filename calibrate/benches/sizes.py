@@ -19,7 +19,7 @@ from clustersim.models.step import StepShape
 #: Most FLOP and bytes of one call: on a core (100 GFLOP/s, 10 GB/s) and on a GPU (1 PFLOP/s, 3 TB/s) a quick call
 #: takes a few milliseconds, one of the full plan a second and a tenth of it.
 _MOST: Mapping[tuple[str, PlanName], Work] = {
-    ("cpu", "quick"): Work(3e8, 40e6),
+    ("cpu", "quick"): Work(3e8, 60e6),
     ("cpu", "default"): Work(4e9, 256e6),
     ("cpu", "full"): Work(5e10, 2e9),
     ("gpu", "quick"): Work(2e12, 8e9),

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from calibrate.backend import DeviceBackend, Timed
 from calibrate.benches import Bench, PlanName, operators
 from calibrate.benches.operands import pool
+from calibrate.benches.paged import new_cache
 from calibrate.benches.sizes import cache_dtypes, step_model
 from calibrate.case import Case, Work
 from clustersim.models.layout import Parallelism
 from clustersim.models.ops import step_ops
-from clustersim.models.precision import Precision, bytes_per_element
+from clustersim.models.precision import Precision
 from clustersim.models.spec import GroupedQueryAttention, ModelSpec
 from clustersim.models.step import StepShape
 
@@ -26,8 +27,8 @@ _STEPS = {
     "quick": ((2,), ((1, 256), (8, 256)), (64,)),
     "default": ((2, 4), ((1, 256), (8, 256), (4, 1024), (12, 700), (16, 512), (3, 300)), (64, 256, 100)),
     "full": (
-        (2, 4, 6),
-        tuple((batch, context) for batch in (1, 3, 8, 12, 16, 32, 48) for context in (128, 300, 512, 700, 1024, 2048)),
+        (2, 6),
+        tuple((batch, context) for batch in (1, 3, 8, 12, 16, 32) for context in (128, 300, 700, 1024, 2048)),
         (32, 64, 100, 256, 400, 512),
     ),
 }  # fmt: skip
@@ -127,24 +128,16 @@ class Llama:
         import torch
 
         heads, kv_heads, size = self.attention.num_heads, self.attention.num_kv_heads, self.attention.head_dim
-        contexts = operators.lengths(batch, context)
-        pages, each = operators.num_pages(contexts, _PAGE), -(-context // _PAGE)
-        dealt = torch.randperm(pages, device=self.device)
-        groups = operators.groups(contexts, _PAGE, 2 * kv_heads * size * bytes_per_element(self.dtype), dealt)
         caches = [
-            [self.table.new_empty(pages, _PAGE, kv_heads, size).normal_(0, 0.05) for _ in "kv"]
+            new_cache(self.backend, self.dtype, batch, context, heads, kv_heads, size, _PAGE)
             for _ in self.layers
         ]
-        slots = dealt.view(batch, each)[:, -1] * _PAGE + (context - 1) % _PAGE
         ids = torch.randint(self.spec.vocab_size, (batch,), device=self.device)
         positions = torch.full((batch,), context - 1, device=self.device)
-        buffers = operators.scratch(groups, _PAGE, kv_heads * size, self.table, 2)
         tables = operators.rope_tables(positions, size, self.table.dtype)
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            k_cache, v_cache = caches[layer]
-            operators.kv_write(k, v, k_cache, v_cache, slots)
-            return operators.paged_decode(q, k_cache, v_cache, groups, buffers).view(batch, heads * size)
+            return caches[layer].decode(q, k, v).view(batch, heads * size)
 
         return lambda: operators.sample(self.logits(ids, tables, attend))
 
@@ -154,13 +147,15 @@ class Llama:
 
         heads, kv_heads, size = self.attention.num_heads, self.attention.num_kv_heads, self.attention.head_dim
         pages = -(-tokens // _PAGE)
-        caches = [[self.table.new_zeros(pages, _PAGE, kv_heads, size) for _ in "kv"] for _ in self.layers]
+        caches = [[self.table.new_zeros(pages, kv_heads, _PAGE, size) for _ in "kv"] for _ in self.layers]
         ids = torch.randint(self.spec.vocab_size, (tokens,), device=self.device)
-        slots = torch.arange(tokens, device=self.device)
-        tables = operators.rope_tables(slots, size, self.table.dtype)
+        positions = torch.arange(tokens, device=self.device)
+        written, offsets = positions // _PAGE, positions % _PAGE
+        tables = operators.rope_tables(positions, size, self.table.dtype)
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            operators.kv_write(k, v, caches[layer][0], caches[layer][1], slots)
+            k_cache, v_cache = caches[layer]
+            operators.kv_write(k, v, k_cache, v_cache, written, offsets)
             q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q, k, v))
             return operators.prefill_attention(q, k, v, None).transpose(1, 2).reshape(tokens, heads * size)
 

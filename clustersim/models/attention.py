@@ -82,7 +82,8 @@ def attention_kernels(
         prefill = PrefillKernel("attention_prefill", "mla_prefill", cache, spec.num_layers, heads,
                                 2.0 * heads * expanded, wide, wide)  # fmt: skip
         decode = DecodeKernel("attention_decode", "mla_decode", cache, spec.num_layers, 1,
-                              2.0 * heads * (2 * rank + rope), (rank + rope) * element, heads * (2 * rank + rope) * _ACTIVATION)  # fmt: skip
+                              2.0 * heads * (2 * rank + rope), (rank + rope) * element,
+                              heads * (2 * rank + rope) * _ACTIVATION)  # fmt: skip
         return [prefill], [decode]
     kv_heads = max(1, attention.num_kv_heads // layout.tp)
     width, kv_bytes = heads * attention.head_dim, 2 * kv_heads * attention.head_dim * element

@@ -191,7 +191,8 @@ def _does_not_fit(plan: DeploymentPlan) -> str:
     rows = ", ".join(f"{what} {size / GIGA:.1f} GB" for what, size in memory.rows()[:4] if size)
     text = (
         f"{deployment.model.name} in {deployment.formats.weights} does not fit: "
-        f"of {memory.capacity_bytes / GIGA:.0f} GB on a {device.name} the engine may take {memory.usable_bytes / GIGA:.1f} GB, but needs {rows} and room for KV."
+        f"of {memory.capacity_bytes / GIGA:.0f} GB on a {device.name} the engine may take "
+        f"{memory.usable_bytes / GIGA:.1f} GB, but needs {rows} and room for KV."
     )
     for tp in (2, 4, 8, 16, 32, 64):
         layout = Parallelism(tp=tp, ep=tp if deployment.parallelism.ep > 1 else 1)

@@ -130,3 +130,14 @@ def slow() -> tuple[FakeBackend, dict[str, Bench]]:
 def absent() -> tuple[FakeBackend, dict[str, Bench]]:
     """Fail as a host without its driver does."""
     raise RuntimeError("no device here")
+
+
+def drifting() -> tuple[FakeBackend, dict[str, Bench]]:
+    """Return one that gets slower with every look."""
+
+    class Drifting(FakeBackend):
+        def time(self, call: Timed, calls: int = 1) -> float:
+            self.looks += 1
+            return float(call()) * 1.005**self.looks
+
+    return Drifting(), {"gemm": FakeGemm(2), "copy": FakeCopy()}
