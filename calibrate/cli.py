@@ -129,7 +129,9 @@ def doctor() -> None:
 def main() -> None:
     """Run the command line; exits 2 for input that cannot be used, 130 when interrupted."""
     try:
-        cli.main(standalone_mode=False)
+        status = cli.main(standalone_mode=False)
+        if isinstance(status, int) and status:
+            sys.exit(status)
     except InputError as error:
         for problem in error.problems:
             click.echo(str(problem), err=True)
@@ -137,8 +139,6 @@ def main() -> None:
     except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo("interrupted: what was measured is kept; the same command goes on from there", err=True)
         sys.exit(INTERRUPTED)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

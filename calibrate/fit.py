@@ -24,6 +24,8 @@ LEAST_ROWS, LEAST_ROWS_FULL = 5, 12
 #: Shapes are left out one at a time up to so many, in so many groups above.
 MOST_FOLDS = 10
 _DRAWS = 40
+#: Steps of a descent that starts at the solution for nearly the same rows.
+_STEPS = 20
 #: The rounded roofline: a corner as the fitted NVIDIA profiles have it (median 2.4), no span and issue terms.
 _SIMPLE_LOW, _SIMPLE_HIGH = (
     np.array([LOW[0], LOW[1], LOW[2], 2.0, 0.0, 0.0]),
@@ -161,7 +163,15 @@ def _cross_validated(
         if out.all():
             predicted[out] = law(x, terms.at(out))
             continue
-        near = fit_law(terms.at(~out), measured[~out], pull[~out], starts=[_start(x)], low=low, high=high)
+        near = fit_law(
+            terms.at(~out),
+            measured[~out],
+            pull[~out],
+            starts=[_start(x)],
+            low=low,
+            high=high,
+            most_steps=_STEPS,
+        )
         predicted[out] = law(near, terms.at(out))
     return x, predicted
 
@@ -183,7 +193,15 @@ def _intervals(
         medians = np.array([np.median([np.median(run) for run in resample(each, draw)]) for each in runs])
         medians = np.maximum(medians, terms.raw_s)
         found.append(
-            fit_law(terms, medians, np.ones(len(rows)), starts=[_start(x)], low=bounds[0], high=bounds[1])
+            fit_law(
+                terms,
+                medians,
+                np.ones(len(rows)),
+                starts=[_start(x)],
+                low=bounds[0],
+                high=bounds[1],
+                most_steps=_STEPS,
+            )
         )
     low, high = np.quantile(np.array(found), [0.025, 0.975], axis=0)
     free = bounds[0] < bounds[1]

@@ -59,7 +59,7 @@ def law(x: Array, terms: Terms) -> Array:
 
 def fit_law(
     terms: Terms, measured_s: Array, pull: Array, *, starts: Sequence[Sequence[float] | Array] = STARTS,
-    low: Array = LOW, high: Array = HIGH,
+    low: Array = LOW, high: Array = HIGH, most_steps: int | None = None,
 ) -> Array:  # fmt: skip
     """Return the constants of least robust error in log seconds; terms that fall to their floor become 0.
 
@@ -77,18 +77,21 @@ def fit_law(
         return np.asarray(pull * np.log(law(whole(np.exp(log_x)), terms) / measured_s))
 
     inside = [np.clip(np.asarray(start, dtype=float)[free], low[free], high[free]) for start in starts]
-    x = whole(descend(residuals, inside, low[free], high[free]))
+    x = whole(descend(residuals, inside, low[free], high[free], most_steps))
     x[4:] = np.where(x[4:] < 2 * LOW[4:], 0.0, x[4:])
     return np.clip(x, [0, 0, 0, 1, 0, 0], np.maximum(high, low))
 
 
 def descend(
-    residuals: Callable[[Array], Array], starts: Sequence[Sequence[float] | Array], low: Array, high: Array
-) -> Array:
+    residuals: Callable[[Array], Array], starts: Sequence[Sequence[float] | Array], low: Array, high: Array,
+    most_steps: int | None = None,
+) -> Array:  # fmt: skip
     """Return the constants of the least robust error over all starts, searched in logarithms, to 4 digits."""
     bounds = (np.log(low), np.log(high))
     found = [
-        least_squares(residuals, np.log(start), bounds=bounds, loss="soft_l1", f_scale=0.05)
+        least_squares(
+            residuals, np.log(start), bounds=bounds, loss="soft_l1", f_scale=0.05, max_nfev=most_steps
+        )
         for start in starts
     ]
     best = min(found, key=lambda result: float(result.cost))

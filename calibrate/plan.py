@@ -109,7 +109,10 @@ class Plan:
     def predicted_s(self, each: Planned, rates: Rates) -> float:
         """Return how long a case will take; one that fills windows of `window_ms` fills one to warm up."""
         window_s = each.case.shape.get("window_ms", 0) / 1000
-        return rates.measured_seconds(each.work, self.level.rule) + (self.level.rule.least_samples + 1) * window_s
+        return (
+            rates.measured_seconds(each.work, self.level.rule)
+            + (self.level.rule.least_samples + 1) * window_s
+        )
 
     def within(self, budget_s: float | None, rates: Rates, done: Done = frozenset()) -> tuple[Planned, ...]:
         """Return the most worthy cases that fit in the budget over all repetitions; what is done costs nothing."""

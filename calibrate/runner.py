@@ -12,7 +12,8 @@ import statistics as stdlib_statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from calibrate.case import Case, Work
@@ -24,8 +25,8 @@ from calibrate.timing import Rule
 
 #: Cases between two looks at the canary, and the change of its median that speaks against those between.
 BLOCK, MOST_DRIFT = 8, 0.05
-#: A case may take so many times what was predicted, and never less than so many seconds.
-TIMEOUT_FACTOR, LEAST_TIMEOUT_S = 10.0, 30.0
+#: A case may take so many times what was predicted, and never less or more than so many seconds.
+TIMEOUT_FACTOR, LEAST_TIMEOUT_S, MOST_TIMEOUT_S = 10.0, 30.0, 3600.0
 #: Importing torch on a busy machine was seen to take half a minute.
 START_TIMEOUT_S = 180.0
 _CANARY_RULE = Rule(max_s=0.15, warm_up_s=0.05, half_width_frac=0.01)
@@ -40,13 +41,13 @@ class Host:
     least_timeout_s: float = LEAST_TIMEOUT_S
     timeout_factor: float = TIMEOUT_FACTOR
 
-    def open(self, store: Store) -> Child:
-        """Start a worker whose words go to the store's folder."""
-        return Child(self.provider, self.options, store.folder / "worker.log")
+    def open(self, folder: Path) -> Child:
+        """Start a worker whose words go to worker.log in a folder."""
+        return Child(self.provider, self.options, folder / "worker.log")
 
     def timeout_s(self, predicted_s: float) -> float:
         """Return the limit of something predicted to take so long."""
-        return max(self.least_timeout_s, self.timeout_factor * predicted_s)
+        return min(max(self.least_timeout_s, self.timeout_factor * predicted_s), MOST_TIMEOUT_S)
 
 
 @dataclass
@@ -87,12 +88,14 @@ class Runner:
     max_time_s: float | None = None
     allow_contended: bool = False
     progress: Progress = field(default_factory=Eta)
+    child: Child | None = None
+    """A worker to begin with, e.g. the one that told the plan; it is closed at the end."""
+    started: float = field(default_factory=time.monotonic)
+    """Since when the budget runs."""
     now: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
-        self.started = self.now()
         self.node = node_name()
-        self.child: Child | None = None
         self.rates: Rates = ROUGH[self.kind]
         self.later_s = 0.0
 
@@ -200,7 +203,7 @@ class Runner:
 
     def _ask(self, case: Case, rule: Rule, repetition: int, timeout_s: float) -> dict[str, Any]:
         if self.child is None or not self.child.alive:
-            self.child = self.host.open(self.store)
+            self.child = self.host.open(self.store.folder)
             self.child.ask({"ask": "hello"}, START_TIMEOUT_S)
         request = {"ask": "measure", "case": case.as_dict(), "rule": asdict(rule)}
         return self.child.ask({**request, "repetition": repetition, "node": self.node}, timeout_s)
@@ -220,8 +223,3 @@ def _drift(before: Sequence[float | None], after: Sequence[float | None]) -> flo
     """Return the largest change of a canary, as a share; 0 where none could be timed."""
     pairs = [(a, b) for a, b in zip(before, after, strict=True) if a and b]
     return max((abs(b / a - 1) for a, b in pairs), default=0.0)
-
-
-def cheaper(plan: Plan, **changes: Any) -> Plan:
-    """Return the plan with parts of its level changed (repetitions, rule, ...)."""
-    return replace(plan, level=replace(plan.level, **changes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ import click
 
 from calibrate import contention
 from calibrate.benches import PlanName
-from calibrate.child import WorkerError
+from calibrate.child import Child, WorkerError
 from calibrate.plan import Plan
 from calibrate.progress import bar
 from calibrate.runner import Host, Runner, ask_plan
@@ -48,9 +48,9 @@ class Session:
         """Measure, fit, write and print; returns the profile's folder. Exits with 3 where the gate refuses."""
         from clustersim.cost.profile import user_folder
 
-        root = self.out or user_folder()
+        root, began = self.out or user_folder(), time.monotonic()
         self._refuse_busy_host()
-        plan, hello, gaps = self._plan(root)
+        child, plan, hello, gaps = self._plan(root)
         device = self.device or device_name(hello)
         runs = root / ".runs"
         folder = runs / f"{device}-{self.name}-{plan.hash}"
@@ -63,14 +63,9 @@ class Session:
             self._say(f"going on with {folder}: {before} results are there")
         with bar(quiet=self.quiet) as progress:
             runner = Runner(
-                plan,
-                store,
-                self._host,
-                str(hello["kind"]),
-                self._budget_s(plan),
-                self.allow_contended,
-                progress,
-            )
+                plan, store, self._host, str(hello["kind"]), self._budget_s(plan), self.allow_contended, progress,
+                child, began,
+            )  # fmt: skip
             outcome = runner.run()
         return self._finish(plan, store, hello, device, root, gaps | _named(plan, outcome.gaps))
 
@@ -83,24 +78,25 @@ class Session:
     def _budget_s(self, plan: Plan) -> float | None:
         return self.max_time if self.max_time is not None else plan.level.budget_s
 
-    def _plan(self, root: Path) -> tuple[Plan, Mapping[str, Any], dict[str, str]]:
-        """Ask a worker for the plan; it ends with that, so that every repetition is a process of its own."""
+    def _plan(self, root: Path) -> tuple[Child, Plan, Mapping[str, Any], dict[str, str]]:
+        """Ask a worker for the plan; it then measures the first repetition."""
         try:
-            root.mkdir(parents=True, exist_ok=True)
-            child = self._host.open(Store(root / ".runs" / ".plan"))
+            (root / ".runs").mkdir(parents=True, exist_ok=True)
+            child = self._host.open(root / ".runs")
         except OSError as error:
             raise InputError(f"{root} cannot be written: {error.strerror}") from None
         try:
             plan, hello, gaps = ask_plan(child, cast("PlanName", self.plan), self.benches, self.seed)
-        except WorkerError as error:
+        except BaseException as error:
+            child.kill()
+            if not isinstance(error, WorkerError):
+                raise
             remedy = " Remedies: python -m calibrate doctor" if error.kind != "InputError" else ""
             raise InputError(f"{error.text.removeprefix('InputError: ')}{remedy}") from None
-        finally:
-            child.close()
-            shutil.rmtree(root / ".runs" / ".plan", ignore_errors=True)
         if not plan.cases:
+            child.kill()
             raise InputError("the plan has no cases: this device can run none of the benchmarks asked for")
-        return plan, hello, gaps
+        return child, plan, hello, gaps
 
     def _refuse_busy_host(self) -> None:
         reasons = contention.Gate().judge(contention.look(1.0), on_cpu=False)

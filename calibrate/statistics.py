@@ -142,7 +142,7 @@ def block_bootstrap(
     runs: Sequence[ArrayLike],
     statistic: Callable[[Sequence[Array]], float],
     *,
-    draws: int = 400,
+    draws: int = 200,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:

@@ -24,18 +24,19 @@ STATUS: Final = ("unfinished", "finished", "rejected")
 class RequestRecords:
     """One row a request. Times are in seconds on the simulated clock, nan until they happen.
 
-    arrival_s; scheduled_s (first time in a batch); first_token_s; first_answer_s (first token after thinking);
+    arrival_s; entered_s (through the frontend, in the scheduler's queue); scheduled_s (first time in a batch); first_token_s; first_answer_s (first token after thinking);
     finish_s; input_tokens, thinking_tokens, answer_tokens; deployment, replica, workload, tenant (indices);
     num_preemptions; status (index into STATUS).
     """
 
-    FLOATS: Final = ("arrival_s", "scheduled_s", "first_token_s", "first_answer_s", "finish_s")
+    FLOATS: Final = ("arrival_s", "entered_s", "scheduled_s", "first_token_s", "first_answer_s", "finish_s")
     INTS: Final = (
         "input_tokens", "thinking_tokens", "answer_tokens",
         "deployment", "replica", "workload", "tenant", "num_preemptions", "status",
     )  # fmt: skip
 
     arrival_s: FloatView
+    entered_s: FloatView
     scheduled_s: FloatView
     first_token_s: FloatView
     first_answer_s: FloatView

@@ -84,7 +84,7 @@ class _World:
                 if self.total is not None:
                     self.total += len(requests)
                 rows = self.records.extend(_columns(requests, index, front.plan.index))
-                self.env.process(_arrive(self.env, front, rows, requests.arrival_s.tolist()))
+                self.env.process(_arrive(self.env, front, rows, (requests.arrival_s + front.delay_s).tolist()))
         self.env.run()
         if self.progress:
             self.progress(self.finished, self.finished, self.env.now)
@@ -113,6 +113,7 @@ class _Front:
         self.records = world.records
         self.first_replica = first_replica
         deployment, memory = plan.deployment, plan.memory
+        self.delay_s = deployment.serving_engine.frontend_s.value
         self.longest = min(plan.max_model_len, memory.tokens_per_rank)
         self.loads = [Load() for _ in range(deployment.replicas)]
         self.choose = deployment.router.start(self.loads)
@@ -128,7 +129,8 @@ class _Front:
         ]  # fmt: skip
 
     def submit(self, request: int, now: float) -> bool:
-        """Route a request that arrives now; False for one that no replica could ever hold, which is rejected."""
+        """Route a request that comes through the frontend now; False for one too long to ever hold: rejected."""
+        self.records.entered_s[request] = now
         tokens = self._tokens(request)
         if tokens > self.longest:
             self.records.status[request] = REJECTED
@@ -215,12 +217,20 @@ class _ClosedLoop:
             request = self._next()
             self.issued += 1
             self.world.records.arrival_s[request] = now
+            if self.front.delay_s:
+                self.world.env.process(self._enter(request, now + self.front.delay_s))
+                return
             if self.front.submit(request, now):
                 return
         raise InputError(
             f'workload "{self.workload.name}": {_MAX_REJECTED} requests in a row are longer than the '
             f"{self.front.longest:,} tokens that a replica of {self.front.plan.deployment.name} can hold"
         )
+
+    def _enter(self, request: int, at: float) -> Generator[Event, None, None]:
+        yield self.world.env.timeout(self.front.delay_s)
+        if not self.front.submit(request, at):
+            self.answered(at)
 
     def _next(self) -> int:
         request = next(self.rows, None)

@@ -58,6 +58,7 @@ class Kernel:
     shape: Callable[..., Any]
     """The NamedTuple of its sizes."""
     dtypes: tuple[str, ...]
+    """Those worth measuring on some accelerator."""
     make_inputs: Callable[[Any, str, str, int], Any]
     """(shape, dtype, device, seed) -> operands and outputs, on the device."""
     launch: Callable[[Any], tuple[Any, ...]]

@@ -45,6 +45,6 @@ def relative_error(got: Tensor, expected: Tensor) -> float:
 
 
 def refuse_interpreted_bf16(operand: Tensor) -> None:
-    """Raise where Triton's interpreter would multiply the bit patterns of bf16 as integers (triton issue 4972)."""
+    """Raise where Triton's interpreter would multiply the bit patterns of bf16 as integers (triton 3.9)."""
     if triton.knobs.runtime.interpret and operand.dtype == torch.bfloat16:
         raise NotImplementedError("tl.dot of bf16 is wrong under TRITON_INTERPRET: use fp16 or fp32 there")

@@ -2,7 +2,8 @@
 
 A and W are fp32, fp16, bf16 or e4m3, row-major, so that both run along k (which fp8 tensor cores ask for); C is of the
 same type, bf16 for fp8. 2 m n k flops; (m k + n k) e + m n e_C bytes. fp32 multiplies in fp32, not in TF32; fp8 has
-no scales, and on sm_90 accumulates in the tensor core's own width.
+no scales, and on sm_90 accumulates in the tensor core's own width. Any sizes are right; those of n and k that are not
+multiples of 16 are slow, since rows then start unaligned and cannot be copied 16 bytes at a time.
 
 One program a tile of C, walked in groups of 8 rows of tiles so that the operands of neighbours meet in L2.
 """

@@ -8,6 +8,12 @@ import torch
 from torch import Tensor
 
 
+def refuse_fp32_on_device(dtype: str, device: str) -> None:
+    """Raise where attention in fp32, which checks arithmetic in the interpreter, would outgrow shared memory."""
+    if dtype == "fp32" and device != "cpu":
+        raise NotImplementedError("decode attention in fp32 is for the interpreter: measure fp16 or bf16")
+
+
 def block_tables(context: Sequence[int], page_size: int, draw: torch.Generator) -> tuple[Tensor, Tensor, int]:
     """Return tables int32 [sequences, most pages], lengths int32 [sequences] and the number of pages.
 

@@ -1,6 +1,6 @@
 """Decode attention with grouped queries over a paged cache: one query token a sequence, contexts of any lengths.
 
-q, out [sequences, heads, head_dim]; k, v [pages, page_size, kv_heads, head_dim]; fp32, fp16 or bf16 of e bytes;
+q, out [sequences, heads, head_dim]; k, v [pages, page_size, kv_heads, head_dim]; fp16 or bf16, e bytes;
 tables int32 [sequences, most pages]; lengths int32 [sequences]. out = softmax(q k^T / sqrt(head_dim)) v, where
 heads / kv_heads query heads share a KV head. Over S = the sum of contexts: 4 S heads head_dim flops;
 2 S kv_heads head_dim e + 2 sequences heads head_dim e bytes (tables, under 1 % of that, and splits not counted).
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from kernels import AotSignature, Kernel, split_kv
 from kernels.dtypes import BYTES, POINTER, empty, generator, normal, refuse_interpreted_bf16
-from kernels.paged import block_tables, gather
+from kernels.paged import block_tables, gather, refuse_fp32_on_device
 from kernels.split_kv import softmax_step, span_of, store_split
 from kernels.targets import TARGETS, Target, target_of
 
@@ -39,8 +39,7 @@ class Shape(NamedTuple):
     kv_heads: int
     head_dim: int
     page_size: int
-    splits: int | None = None
-    """A power of two; None to fill the device."""
+    splits: int | None = None  # a power of two; None to fill the device
 
 
 @dataclass(frozen=True)
@@ -98,6 +97,7 @@ def paged_gqa_decode(
 
 def make_inputs(shape: Shape, dtype: str, device: str, seed: int) -> Inputs:
     """Draw queries and a cache, deal its pages, allocate the output and what passes between the stages."""
+    refuse_fp32_on_device(dtype, device)
     context, heads, kv_heads, head_dim, page_size, splits = shape
     if heads % kv_heads:
         raise ValueError(f"{heads} query heads do not divide over {kv_heads} KV heads")
@@ -169,7 +169,7 @@ def signature(dtype: str, shape: Shape, target: Target) -> AotSignature:
 PAGED_GQA_DECODE = Kernel(
     name="paged_gqa_decode",
     shape=Shape,
-    dtypes=("fp32", "fp16", "bf16"),
+    dtypes=("fp16", "bf16"),
     make_inputs=make_inputs,
     launch=launch,
     reference=reference,

@@ -2,7 +2,7 @@
 
 With the up-projections absorbed, every head attends to one row a token of 512 latent and 64 rotary numbers:
 out = softmax(q c^T / sqrt(192)) c[:512], 192 = 128 + 64 being the query's width before absorption.
-q [sequences, heads, 576]; cache [pages, page_size, 576]; out [sequences, heads, 512]; fp32, fp16 or bf16 of e bytes;
+q [sequences, heads, 576]; cache [pages, page_size, 576]; out [sequences, heads, 512]; fp16 or bf16, e bytes;
 tables int32 [sequences, most pages]; lengths int32 [sequences]. Over S = the sum of contexts:
 2 S heads (576 + 512) flops; S 576 e + sequences heads (576 + 512) e bytes (tables and splits not counted).
 
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from kernels import AotSignature, Kernel, split_kv
 from kernels.dtypes import BYTES, POINTER, empty, generator, normal, refuse_interpreted_bf16
-from kernels.paged import block_tables, gather
+from kernels.paged import block_tables, gather, refuse_fp32_on_device
 from kernels.split_kv import softmax_step, span_of, store_split
 from kernels.targets import TARGETS, Target, target_of
 
@@ -35,8 +35,7 @@ class Shape(NamedTuple):
     context: tuple[int, ...]
     heads: int
     page_size: int
-    splits: int | None = None
-    """A power of two; None to fill the device."""
+    splits: int | None = None  # a power of two; None to fill the device
 
 
 class Tile(NamedTuple):
@@ -64,7 +63,10 @@ class Inputs:
 
 
 def tile_for(heads: int, target: Target) -> Tile:
-    """Return 64 heads a program where there are as many, to read the cache less often; the widest that do not spill."""
+    """Return 64 heads where there are as many, to read the cache less often, and the most tokens that do not spill.
+
+    On gfx942 such spill with 16 tokens already; with one split, sm_90 spills 4 bytes a thread.
+    """
     if heads < 64 or target.backend == "hip":
         return Tile(16, 32, 4, target.stages(2))
     return Tile(64, 32 if target.name == "sm_100" else 16, 8, 2)
@@ -105,6 +107,7 @@ def paged_mla_decode(
 
 def make_inputs(shape: Shape, dtype: str, device: str, seed: int) -> Inputs:
     """Draw queries and a cache, deal its pages, allocate the output and what passes between the stages."""
+    refuse_fp32_on_device(dtype, device)
     context, heads, page_size, splits = shape
     draw, sequences = generator(device, seed), len(context)
     tables, lengths, pages = block_tables(context, page_size, draw)
@@ -170,7 +173,7 @@ def signature(dtype: str, shape: Shape, target: Target) -> AotSignature:
 PAGED_MLA_DECODE = Kernel(
     name="paged_mla_decode",
     shape=Shape,
-    dtypes=("fp32", "fp16", "bf16"),
+    dtypes=("fp16", "bf16"),
     make_inputs=make_inputs,
     launch=launch,
     reference=reference,
@@ -181,6 +184,7 @@ PAGED_MLA_DECODE = Kernel(
         for target in TARGETS.values()
         for described in (
             signature("bf16", Shape((), 128, 64, splits=8), target),
+            signature("bf16", Shape((), 128, 64, splits=1), target),
             signature("fp16", Shape((), 16, 16, splits=1), target),
             split_kv.signature("bf16", LATENT, 8, target),
         )

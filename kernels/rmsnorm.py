@@ -1,4 +1,4 @@
-"""RMSNorm with the residual added first, as between the blocks of a decoder (Zhang and Sennrich 2019, eq. 4).
+"""RMSNorm with the residual added first, as between the blocks of a decoder (Zhang and Sennrich 2019).
 
 sum = x + residual;  y = sum / sqrt(mean(sum^2) + 1e-6) * weight, rows of `hidden` numbers, arithmetic in fp32.
 x, residual, sum, y are [tokens, hidden], weight [hidden], all fp32, fp16 or bf16 of e bytes. Serving writes sum over

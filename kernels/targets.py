@@ -29,8 +29,8 @@ class Target:
         return wanted if self.backend == "cuda" else min(wanted, 2)
 
 
-#: Shared memory: CUDA C++ Programming Guide 13.0, table of technical specifications per compute capability; LDS and
-#: registers: AMD Instinct MI300 ISA, section 3. All are limits of the hardware, not choices.
+#: Limits of the hardware: CUDA C++ Programming Guide, technical specifications per compute capability; AMD Instinct
+#: MI300 (CDNA 3) instruction set reference guide.
 TARGETS = {
     "sm_80": Target(
         "sm_80", "cuda", 80, 32, 99 * 1024, 255, None, False

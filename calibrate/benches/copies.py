@@ -31,7 +31,7 @@ class Copies(Bench):
             for pinned in (1, 0)
             for size in reversed(_SIZES[plan])
             for op in _WAYS
-            if pinned or op != "both"
+            if (pinned or op != "both") and size <= backend.memory_bytes / 8
         ]
 
     def prepare(self, case: Case, backend: DeviceBackend) -> Timed:

@@ -14,7 +14,7 @@ from calibrate.benches.sizes import cache_dtypes, step_model
 from calibrate.case import Case, Work
 from clustersim.models.layout import Parallelism
 from clustersim.models.ops import step_ops
-from clustersim.models.precision import Precision
+from clustersim.models.precision import Precision, bytes_per_element
 from clustersim.models.spec import GroupedQueryAttention, ModelSpec
 from clustersim.models.step import StepShape
 
@@ -46,6 +46,11 @@ def shape_of(case: Case) -> StepShape:
     return StepShape.prefill(case.shape["tokens"])
 
 
+def _fits(layers: int, dtype: str, backend: DeviceBackend) -> bool:
+    weights = step_model(backend.kind, layers).num_parameters * bytes_per_element(dtype)
+    return weights <= backend.memory_bytes / 2
+
+
 class Step(Bench):
     """decode (batch sequences over context tokens, themselves included) and prefill (one sequence of tokens)."""
 
@@ -54,9 +59,11 @@ class Step(Bench):
     def cases(self, plan: PlanName, backend: DeviceBackend) -> Sequence[Case]:
         """Return the steps with few layers first."""
         depths, decodes, prefills = _STEPS[plan]
-        found = []
+        found: list[Case] = []
         for dtype in cache_dtypes(plan, backend):
             for layers in depths:
+                if not _fits(layers, dtype, backend):
+                    continue
                 common = {"layers": layers, "hidden": step_model(backend.kind, layers).hidden_size}
                 found += [
                     Case(self.name, "decode", dtype, {**common, "batch": batch, "context": context})
@@ -66,6 +73,11 @@ class Step(Bench):
                     Case(self.name, "prefill", dtype, {**common, "tokens": tokens}) for tokens in prefills
                 ]
         return found
+
+    def gaps(self, backend: DeviceBackend) -> Sequence[str]:
+        """Return that its weights take more than half of memory, where they do."""
+        fits = any(_fits(2, dtype, backend) for dtype in backend.dtypes)
+        return () if fits else ("step: two layers take more than half of the device's memory",)
 
     def prepare(self, case: Case, backend: DeviceBackend) -> Timed:
         """Return the step; its weights are cold because they exceed the caches together."""

@@ -23,6 +23,8 @@ class ServingEngine(Value):
     """Host time of one step for each sequence in it."""
     overlapped: bool
     """Whether the host prepares the next step while this one runs, so that a step takes the longer of the two."""
+    frontend_s: Figure[Seconds] = Figure(value=0.0, source="not given: none is added")
+    """Time of a request before the scheduler sees it, at no load: HTTP server, tokeniser, hand-over."""
     cuda_graph_max_batch: Annotated[int, Field(ge=0)] = 512
     """Decode steps of up to this many sequences a rank replay a captured graph; 0 for none."""
     memory_frac: Annotated[float, Field(gt=0, le=1)] = 0.9

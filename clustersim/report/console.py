@@ -50,7 +50,7 @@ class _Header:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         scenario, frame = self.result.scenario, self.result.requests
-        horizon = "" if scenario.horizon_s is None else f", {duration(scenario.horizon_s)}"
+        horizon = "" if scenario.horizon_s is None else f", {words.span(scenario.horizon_s)}"
         title = f"{words.clean(scenario.name)}{horizon}, on {words.clean(words.fleet(scenario))}"
         done = frame[frame["status"] == "finished"]
         tokens = int(done[["input_tokens", "thinking_tokens", "answer_tokens"]].to_numpy().sum())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ def html(result: Result) -> str:
         description=result.scenario.description,
         asked=story.asked(result),
         deployments=deployments,
+        replications=story.replications(result),
         warnings=list(words.warnings(result)),
         regime_rule=result.metrics["regime_rule"],
         evidence=words.EVIDENCE,
@@ -56,8 +56,8 @@ def _deployment(result: Result, plan: DeploymentPlan) -> dict[str, Any]:
         "name": name,
         "regime": metrics["regime"],
         "answer": " ".join(story.answer(result, plan)),
-        "caveats": " ".join(story.caveats(metrics)),
-        "tiles": story.tiles(metrics),
+        "caveats": " ".join(story.caveats(metrics, "replications" in result.metrics)),
+        "tiles": list(story.tiles(metrics)),
         "plots": drawn,
         "bars": plots.bars(result, plan),
         "operators": plots.operators(metrics),
@@ -78,8 +78,3 @@ def _script_json(value: Any) -> str:
     """Return JSON that cannot end the script element it stands in."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def command(result: Result, file: str = "scenario.yaml") -> str:
-    """Return the command that repeats a run from its folder."""
-    return f"clustersim run {shlex.quote(file)} --seed {result.seed}"

@@ -55,7 +55,7 @@ def _latencies(result: Result, plan: DeploymentPlan) -> Plot:
     ticks = [tick for tick in _TICKS if low <= tick <= high]
     return {
         "title": "Latency", "note": note, "wide": True, "traces": traces, "marks": marks, "legend": True,
-        "x": {"title": "seconds, logarithmic", "log": True, "ticks": ticks, "labels": [duration(t) for t in ticks],
+        "x": {"title": "latency (logarithmic)", "log": True, "ticks": ticks, "labels": [words.span(t) for t in ticks],
               "range": [float(np.log10(low)), float(np.log10(high))]},
         "y": {"title": "requests served faster (%)", "range": [0, 101]},
     }  # fmt: skip
@@ -136,7 +136,7 @@ def bars(result: Result, plan: DeploymentPlan) -> list[Mapping[str, Any]]:
     """Return the stacked bars of a deployment: a token's time, the memory of an accelerator, the evidence."""
     metrics = result.metrics["deployments"][plan.deployment.name]
     parts, evidence = metrics["time_by_part"], metrics["time_by_evidence"]
-    rows = [(what, size) for what, size in plan.memory.rows() if size > 0]
+    rows = plan.memory.rows()
     kinds = {kind: what for kind, what in words.EVIDENCE.items() if evidence.get(kind)}
     capacity = plan.memory.capacity_bytes
     found = [
@@ -155,6 +155,7 @@ def bars(result: Result, plan: DeploymentPlan) -> list[Mapping[str, Any]]:
             "parts": [
                 _part(what, f"memory-{index}", size / capacity, f"{size / GIGA:,.3g} GB")
                 for index, (what, size) in enumerate(rows)
+                if size > 0
             ],
         },
         {

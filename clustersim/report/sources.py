@@ -41,6 +41,20 @@ def _rows(thing: str, of: Value, fields: tuple[str, ...]) -> Iterator[Source]:
             )
 
 
+def _value(field: str, value: float) -> str:
+    """Return a figure of a device for people, where its suffix says in what it is; "" elsewhere."""
+    for suffix, unit in (
+        ("_flops_per_s", "FLOP/s"),
+        ("_bytes_per_s", "B/s"),
+        ("_bytes", "B"),
+        ("_w", "W"),
+        ("_s", "s"),
+    ):
+        if field.endswith(suffix):
+            return si(value, unit, digits=4)
+    return ""
+
+
 def _dated(figure: dict[str, str]) -> str:
     return f"{figure['source']} ({figure['date']})" if figure.get("date") else figure["source"]
 

@@ -8,8 +8,28 @@ from typing import Any
 from clustersim.report import words
 from clustersim.results.result import Result
 from clustersim.scenario.plan import DeploymentPlan, deployment_of
-from clustersim.units import duration
+from clustersim.units import GIGA
 from clustersim.workload.workload import Slo, Tenant, Workload
+
+_LATENCY_LABELS = {
+    "ttft": "First token",
+    "tpot": "Each token",
+    "ttfo": "Answer starts",
+    "e2el": "Whole response",
+}
+_REPLICATED = {
+    "request_throughput": "Requests finished, req/s",
+    "goodput_frac": "Share within SLO",
+    "p50_ttft_ms": "TTFT p50, ms",
+    "p99_ttft_ms": "TTFT p99, ms",
+    "p50_tpot_ms": "TPOT p50, ms",
+    "p99_tpot_ms": "TPOT p99, ms",
+    "p50_e2el_ms": "E2EL p50, ms",
+    "p99_e2el_ms": "E2EL p99, ms",
+    "tokens_per_s_per_gpu": "Output, tok/s/GPU",
+    "usd_per_output_mtok": "Cost, USD per million output tokens",
+    "joules_per_output_token": "Energy, J per output token",
+}
 
 
 def asked(result: Result) -> list[tuple[str, str]]:
@@ -20,8 +40,9 @@ def asked(result: Result) -> list[tuple[str, str]]:
         deployment = plan.deployment
         formats = deployment.formats
         text = (
-            f"{deployment.model.name} ({words.count(deployment.model.num_parameters)} parameters), "
-            f"weights in {formats.weights}, KV cache in {formats.kv_cache}; {words.layout(plan)}; {_kind(deployment.scheduler)} scheduler, "
+            f"{deployment.model.name} ({words.number(deployment.model.num_parameters / GIGA)} B parameters), "
+            f"weights in {formats.weights}, KV cache in {formats.kv_cache}; {words.layout(plan)}; "
+            f"{_kind(deployment.scheduler)} scheduler, "
             f"{_kind(deployment.router)} router, {deployment.serving_engine.name} engine"
         )
         rows.append((deployment.name, text))
@@ -30,10 +51,10 @@ def asked(result: Result) -> list[tuple[str, str]]:
         rows.append((f"Workload for {name}", _workload(workload)))
     start, end = result.metrics["window_s"]
     horizon = (
-        "until the workloads end" if scenario.horizon_s is None else f"for {duration(scenario.horizon_s)}"
+        "until the workloads end" if scenario.horizon_s is None else f"for {words.span(scenario.horizon_s)}"
     )
-    measured = f"Requests arrive {horizon}; measured from {duration(start)} to {duration(end)}"
-    rows.append(("Time", f"{measured} (warm-up rule: {_kind(scenario.warm_up)}). Seed {result.seed}."))
+    measured = f"Requests arrive {horizon}; measured from {words.span(start)} to {words.span(end)}"
+    rows.append(("Time", f"{measured} (warm-up rule: {_kind(scenario.warm_up_rule)}). Seed {result.seed}."))
     return rows
 
 
@@ -91,7 +112,7 @@ def answer(result: Result, plan: DeploymentPlan) -> Iterator[str]:
     yield from _latency(metrics)
     if metrics["request_goodput"] is not None and metrics["goodput_frac"] is not None:
         yield (
-            f"{metrics['goodput_frac'] * 100:.1f} % of the requests that finished met the SLO "
+            f"{metrics['goodput_frac'] * 100:.1f} % of the requests that arrived met the SLO "
             f"({words.slos(result.scenario, plan.index)}): {words.number(metrics['request_goodput'])} of "
             f"{words.number(metrics['request_throughput'])} requests a second."
         )
@@ -142,50 +163,59 @@ def _latency(metrics: Mapping[str, Any]) -> Iterator[str]:
         yield f"After the first, a token takes {of('tpot')} in the median."
 
 
-def caveats(metrics: Mapping[str, Any]) -> Iterator[str]:
+def caveats(metrics: Mapping[str, Any], replicated: bool) -> Iterator[str]:
     """Yield the sentences that say how far to trust the answer."""
     evidence = metrics["time_by_evidence"]
     if evidence:
-        shares = ", ".join(
-            f"{words.percent(evidence[kind])} {kind}" for kind in words.EVIDENCE if evidence.get(kind, 0) > 0
-        )
-        yield f"Of the simulated step time, {shares}."
+        shares = [f"{words.percent(evidence[kind])} {kind}" for kind in words.EVIDENCE if evidence.get(kind)]
+        yield f"The simulated step time rests on figures that are {words.listed(shares)}."
     interval = words.error_interval(metrics)
     if interval:
         yield (
             f"The 80 % interval of the median TPOT is {interval}; it covers the error of the operator model alone, "
             "not that of the workload or of prices."
         )
-    yield "This is one run with one seed: sampling error is not shown. Replications give it."
+    if not replicated:
+        yield "This is one run with one seed: sampling error is not shown; --replications gives it."
 
 
-def tiles(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Return (label, value, small print) of the key numbers."""
+def tiles(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield (label, value, unit, small print) of the key numbers."""
     share = metrics["goodput_frac"]
-    kept = (
-        "no SLO given"
-        if metrics["request_goodput"] is None
-        else "n/a"
-        if share is None
-        else f"{share * 100:.1f} % in SLO"
+    kept = "no SLO given" if metrics["request_goodput"] is None else "nothing measured"
+    yield (
+        "Requests finished", words.number(metrics["request_throughput"]), "req/s",
+        kept if share is None else f"{share * 100:.1f} % within SLO",
+    )  # fmt: skip
+    for name, label in _LATENCY_LABELS.items():
+        tail = words.latency(metrics, name, "p99")
+        small = f"median; p99 {tail}" if metrics["completed"] else ""
+        yield f"{label} ({name.upper()})", words.latency(metrics, name, "p50"), "", small
+    user = words.number(metrics["tokens_per_s_per_user"])
+    yield "Output", words.number(metrics["tokens_per_s_per_gpu"]), "tok/s/GPU", f"{user} tok/s a user"
+    yield "Cost", words.usd(metrics["usd_per_output_mtok"]), "", "per million output tokens"
+    energy = words.number(metrics["joules_per_output_token"])
+    yield "Energy", energy, "J", f"per output token; {words.carbon_per_1k(metrics)} per 1k requests"
+    yield (
+        "FLOP/s in use (MFU)",
+        words.percent(metrics["mfu"]),
+        "",
+        f"memory bandwidth (MBU) {words.percent(metrics['mbu'])}",
     )
-    return [
-        ("Throughput", f"{words.number(metrics['request_throughput'])} req/s", kept),
-        *(
-            (name.upper(), words.latency(metrics, name, "p50"), f"p99 {words.latency(metrics, name, 'p99')}")
-            for name in words.LATENCIES
-        ),
-        (
-            "Output", f"{words.number(metrics['tokens_per_s_per_gpu'])} tok/s/GPU",
-            f"{words.number(metrics['tokens_per_s_per_user'])} tok/s a user",
-        ),
-        ("Cost", words.usd(metrics["usd_per_output_mtok"]), "per million output tokens"),
-        (
-            "Energy", f"{words.number(metrics['joules_per_output_token'])} J",
-            f"per output token; {words.carbon_per_1k(metrics)} per 1k requests",
-        ),
-        (
-            "Use", f"MFU {words.percent(metrics['mfu'])}",
-            f"MBU {words.percent(metrics['mbu'])}; KV {words.percent(metrics['mean_kv_frac'])}",
-        ),
-    ]  # fmt: skip
+    batch, queue = words.number(metrics["mean_batch"]), words.number(metrics["mean_queue"])
+    yield "KV cache in use", words.percent(metrics["mean_kv_frac"]), "", f"mean batch {batch}, {queue} queue"
+
+
+def replications(result: Result) -> dict[str, Any] | None:
+    """Return the number of replications and (metric, mean, interval) rows; None for a single run."""
+    several = result.metrics.get("replications")
+    if several is None:
+        return None
+    rows = []
+    for key, label in _REPLICATED.items():
+        each = several["intervals_95"].get(key)
+        if each is not None and each["mean"] is None:
+            rows.append((label, "unbounded or missing in a replication", ""))
+        elif each is not None:
+            rows.append((label, f"{each['mean']:,.4g}", f"{each['low']:,.4g} to {each['high']:,.4g}"))
+    return {"num": len(several["seeds"]), "rows": rows}

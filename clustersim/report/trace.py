@@ -22,7 +22,8 @@ _STEPS = 1
 _REQUESTS = 2
 #: A request's phases and the times between which each lies.
 _PHASES = (
-    ("queued", "arrival_s", "scheduled_s"),
+    ("frontend", "arrival_s", "entered_s"),
+    ("queued", "entered_s", "scheduled_s"),
     ("prefill", "scheduled_s", "first_token_s"),
     ("thinking", "first_token_s", "first_answer_s"),
     ("answer", "first_answer_s", "finish_s"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from clustersim.hardware.figure import Evidence
@@ -10,7 +10,7 @@ from clustersim.results.result import Result
 from clustersim.results.served import limits_of
 from clustersim.scenario.plan import DeploymentPlan, deployment_of
 from clustersim.scenario.schema import Scenario
-from clustersim.units import MILLI, duration
+from clustersim.units import DAY_S, HOUR_S, MILLI, duration
 
 UNBOUNDED = "unbounded"
 UNKNOWN = "n/a"
@@ -30,7 +30,7 @@ EVIDENCE: Mapping[Evidence, str] = {
     "assumed": "a judgement; no public source confirmed",
 }
 #: Parts of a token's time in the order in which they are drawn.
-PARTS = ("compute", "memory", "network", "launch", "host", "queue")
+PARTS = ("compute", "memory", "network", "launch", "host", "queue", "frontend")
 #: No GDDR or LPDDR device reaches the first bandwidth, and no HBM device the second (those have SRAM).
 _HBM_BYTES_PER_S = (1.9e12, 40e12)
 
@@ -46,6 +46,14 @@ def latency(metrics: Mapping[str, Any], name: str, stat: str) -> str:
     if value is None:
         return UNBOUNDED if name in metrics["unbounded"] and metrics["completed"] else UNKNOWN
     return duration(value * MILLI)
+
+
+def span(seconds: float) -> str:
+    """Return a length of time that somebody chose, in whole units where it has them: "1 h", "10 min", "90 s"."""
+    for unit, scale in (("d", DAY_S), ("h", HOUR_S), ("min", 60.0)):
+        if seconds >= scale and seconds % scale == 0:
+            return f"{seconds / scale:g} {unit}"
+    return duration(seconds)
 
 
 def usd(value: float | None) -> str:
@@ -75,6 +83,11 @@ def count(value: float) -> str:
         if value >= scale:
             return f"{value / scale:.1f} {unit}"
     return f"{value:,.0f}"
+
+
+def listed(items: Sequence[str]) -> str:
+    """Return items as a phrase: "a", "a and b", "a, b and c"."""
+    return " and ".join([", ".join(items[:-1]), items[-1]]) if len(items) > 1 else "".join(items)
 
 
 def carbon_per_1k(metrics: Mapping[str, Any]) -> str:
@@ -114,7 +127,7 @@ def promises(scenario: Scenario, deployment: int) -> list[dict[str, float]]:
 
 def slo(limits: Mapping[str, float]) -> str:
     """Return a promise in words: "TTFT < 2 s, TPOT < 50 ms"."""
-    return ", ".join(f"{name.upper()} < {duration(limit)}" for name, limit in limits.items())
+    return ", ".join(f"{name.upper()} < {span(limit)}" for name, limit in limits.items())
 
 
 def slos(scenario: Scenario, deployment: int) -> str:

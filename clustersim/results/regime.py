@@ -47,8 +47,7 @@ def load_of(plan: DeploymentPlan, served: Served, is_open: bool) -> Load:
     rate = arrived.sum() / served.length_s
     use = float(rate / capacity) if capacity > 0 else 0.0
     edges = np.linspace(start, end, 41)
-    waits = np.where(np.isfinite(rows["scheduled_s"]), rows["scheduled_s"], rows["arrival_s"])
-    queue = step_integral(rows["arrival_s"], waits, 1.0, edges) / (served.length_s / 40)
+    queue = step_integral(*served.queued, 1.0, edges) / (served.length_s / 40)
     second, last = queue[10:20], queue[30:]
     grew = bool(
         is_open and last.min() > 0.5 and last.mean() > 1.2 * second.mean() and last.mean() > 0.01 * arrived.sum()

@@ -189,9 +189,7 @@ def _latencies(served: Served, overloaded: bool) -> dict[str, Any]:
 
 
 def _mean_queue(served: Served) -> float:
-    rows = served.requests
-    until = np.where(np.isfinite(rows["scheduled_s"]), rows["scheduled_s"], rows["arrival_s"])
-    return time_average(rows["arrival_s"], until, 1.0, served.window_s)
+    return time_average(*served.queued, 1.0, served.window_s)
 
 
 def _mean_use(served: Served, use: Floats, spent: Account, replicas: int) -> float:
@@ -231,17 +229,20 @@ def _price(price: Cost | None) -> dict[str, Any] | None:
 
 
 def _token_time(served: Served, spent: Account) -> dict[str, float]:
-    """Return where the requests' time goes: steps by part, weighted by the requests in them, and the queue."""
+    """Return where the requests' time goes: steps by part, weighted by the requests in them, queue and frontend."""
     if not len(spent.run):
         return {}
     inside = (served.runs["batch"] + served.runs["num_prefills"])[spent.run]
     busy = served.runs["end_s"] - served.runs["start_s"]
     in_steps = float((busy * (served.runs["batch"] + served.runs["num_prefills"])).sum())
-    waits = served.latencies["queue"]
-    queued = float(waits[np.isfinite(waits)].sum())
-    whole = in_steps + queued
+    rows = served.requests
+    waits = {"queue": served.latencies["queue"], "frontend": rows["entered_s"] - rows["arrival_s"]}
+    outside = {name: float(wait[np.isfinite(wait)].sum()) for name, wait in waits.items()}
+    whole = in_steps + sum(outside.values())
     shares = {part: float(np.average(share, weights=inside)) for part, share in spent.parts.items()}
-    return {part: share * in_steps / whole for part, share in shares.items()} | {"queue": queued / whole}
+    return {part: share * in_steps / whole for part, share in shares.items()} | {
+        name: seconds / whole for name, seconds in outside.items()
+    }
 
 
 def _together(every: list[dict[str, Any]], served: list[Served], scenario: Scenario) -> dict[str, Any]:

@@ -64,8 +64,15 @@ class Served:
             "ttfo": rows["first_answer_s"] - rows["arrival_s"],
             "tpot": tpot,
             "e2el": rows["finish_s"] - rows["arrival_s"],
-            "queue": rows["scheduled_s"] - rows["arrival_s"],
+            "queue": rows["scheduled_s"] - rows["entered_s"],
         }
+
+    @cached_property
+    def queued(self) -> tuple[Floats, Floats]:
+        """When each request joined the scheduler's queue and when it left it; none for one that never did."""
+        rows = self.requests
+        taken = np.isfinite(rows["scheduled_s"])
+        return rows["entered_s"][taken], rows["scheduled_s"][taken]
 
     def in_window(self, what: str) -> Floats:
         """Return a latency of the measured requests, those that have it."""

@@ -39,14 +39,13 @@ def timeline(plan: DeploymentPlan, served: Served, account: Account, bill: Bill,
         power = np.where(count > 0, power, bill.busy_w.mean())
     busy = mean(np.ones(len(start)))
     replicas = plan.deployment.replicas
-    queued = np.where(np.isfinite(rows["scheduled_s"]), rows["scheduled_s"], rows["arrival_s"])
     arrivals = np.histogram(rows["arrival_s"], bins=at)[0] / width
     return pd.DataFrame(
         {
             "time_s": at[:-1],
             "deployment": plan.deployment.name,
             "arrivals_per_s": arrivals,
-            "queue": step_integral(rows["arrival_s"], queued, 1.0, at) / width,
+            "queue": step_integral(*served.queued, 1.0, at) / width,
             "batch": mean(runs["batch"]),
             "kv_frac": mean(mean_kv_blocks(runs, plan.memory.engine.block_size)) / (plan.memory.num_blocks * replicas),
             "output_tokens_per_s": mean((runs["batch"] * runs["num_steps"] + runs["num_first_tokens"]) / seconds),

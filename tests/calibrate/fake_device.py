@@ -23,7 +23,9 @@ class FakeBackend(DeviceBackend):
     kind: Literal["cpu", "gpu"] = "cpu"
     clock: Clock = "cpu"
 
-    def __init__(self, noise: float = 0.01, drift_after: int = 0, drift: float = 1.0, name: str = "Fake 1") -> None:
+    def __init__(
+        self, noise: float = 0.01, drift_after: int = 0, drift: float = 1.0, name: str = "Fake 1"
+    ) -> None:
         self.draw = np.random.default_rng(os.getpid() if noise < 0 else 0)
         self.noise, self.drift_after, self.drift, self.looks, self._name = noise, drift_after, drift, 0, name
 
@@ -72,7 +74,9 @@ class FakeGemm(Bench):
     name = "gemm"
     family = "gemm"
 
-    def __init__(self, sizes: int = 4, misbehave: Mapping[str, str] | None = None, sleep_s: float = 0.0) -> None:
+    def __init__(
+        self, sizes: int = 4, misbehave: Mapping[str, str] | None = None, sleep_s: float = 0.0
+    ) -> None:
         self.sizes, self.misbehave, self.sleep_s = sizes, misbehave or {}, sleep_s
 
     def cases(self, plan: PlanName, backend: DeviceBackend) -> Sequence[Case]:
@@ -138,6 +142,6 @@ def drifting() -> tuple[FakeBackend, dict[str, Bench]]:
     class Drifting(FakeBackend):
         def time(self, call: Timed, calls: int = 1) -> float:
             self.looks += 1
-            return float(call()) * 1.005**self.looks
+            return float(call()) * 1.003 ** min(self.looks, 1500)
 
     return Drifting(), {"gemm": FakeGemm(2), "copy": FakeCopy()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from itertools import pairwise
 
 import pytest
 
@@ -79,7 +80,7 @@ def test_cases_are_unique_fit_in_memory_and_come_out_the_same(plan, device) -> N
         assert keys == [case.key for case in each.cases(plan, backend)], name
         assert all(case.bench == name for case in cases)
         assert all(Case(**case.as_dict()).key == case.key for case in cases)
-        on_device = [each.work(case).bytes for case in cases if name not in ("storage", "copies")]
+        on_device = [each.work(case).bytes for case in cases if name != "storage"]
         assert max(on_device, default=0.0) <= backend.memory_bytes / 2, name
 
 
@@ -89,7 +90,7 @@ def test_plan_sizes() -> None:
 
     for backend in (cpu(), big(), small()):
         quick, default, full = (number(plan, backend) for plan in ("quick", "default", "full"))
-        assert 40 < quick < 250 < default < full < 6000, backend.name
+        assert 60 < quick < 250 < default < full < 6000, backend.name
     assert number("full", small()) < number("full", big())
 
 
@@ -106,7 +107,9 @@ def test_default_covers_what_a_step_needs() -> None:
     assert {(1280, 768), (768, 768), (4096, 768), (768, 2048), (spec.vocab_size, 768)} <= shapes
     tokens = {case.shape["m"] for case in cases if (case.shape["n"], case.shape["k"]) == (768, 768)}
     assert {*range(1, 18), 24, 32, 33, 48, 64, 65, 96, 128, 129} <= tokens
-    heads = {(c.shape["heads"] // c.shape["kv_heads"]) for c in bench("attention_decode").cases("default", cpu())}
+    heads = {
+        (c.shape["heads"] // c.shape["kv_heads"]) for c in bench("attention_decode").cases("default", cpu())
+    }
     assert {1, 3, 4, 8} <= heads
 
 
@@ -118,7 +121,9 @@ def test_full_plan_of_a_big_device_has_the_grid() -> None:
     assert {0, 1} == {case.shape["skew"] for case in cases}
     assert {64, 128} <= {case.shape["head_dim"] for case in cases}
     assert max(case.shape["m"] for case in bench("gemm").cases("full", big())) == 8192
-    assert max(case.shape["bytes"] for case in bench("membw").cases("full", big())) == pytest.approx(4e9, rel=0.01)
+    assert max(case.shape["bytes"] for case in bench("membw").cases("full", big())) == pytest.approx(
+        4e9, rel=0.01
+    )
     assert {"bf16", "fp8"} == {case.dtype for case in bench("gemm_peak").cases("full", big())}
 
 
@@ -145,7 +150,7 @@ def test_cold_operands_rotate_through_more_than_twice_the_cache() -> None:
     assert num_copies(3 * cpu().cache_bytes, cpu()) == 1
     sets = rotating(cpu(), "bf16", [(8, 16), (4,)], 5)
     places = [(t.data_ptr(), t.data_ptr() + t.numel() * 2) for one in sets for t in one]
-    assert all(end <= begin for (_, end), (begin, _) in zip(places, places[1:], strict=False))
+    assert all(end <= begin for (_, end), (begin, _) in pairwise(places))
     seen: list[int] = []
     call = rotate([1, 2, 3], seen.append)
     for _ in range(4):
@@ -178,7 +183,9 @@ def test_peaks_are_the_median_of_the_fastest_and_the_mean_of_the_window() -> Non
     shape = {"m": 100, "n": 100, "k": 100}
     flops = 2e6
     burst = Samples(
-        Case("gemm_peak", "burst", "bf16", {**shape, "window_ms": 0}), (1.0, 2.0, 3.0, 4.0, 5.0, 9.0, 9.0), "cpu"
+        Case("gemm_peak", "burst", "bf16", {**shape, "window_ms": 0}),
+        (1.0, 2.0, 3.0, 4.0, 5.0, 9.0, 9.0),
+        "cpu",
     )
     steady = Samples(Case("gemm_peak", "sustained", "bf16", {**shape, "window_ms": 9}), (4.0, 6.0), "cpu")
     found = peaks([burst, steady])["bf16"]

@@ -40,7 +40,9 @@ FAKE = ("run", "--plan", "quick", "--provider", "fake_device:device", "--quiet")
 def test_help_has_examples_and_imports_no_torch() -> None:
     code = "import sys; sys.argv = ['calibrate', '--help']\nfrom calibrate.cli import main\n"
     code += "try: main()\nfinally: assert 'torch' not in sys.modules and 'ray' not in sys.modules"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     for word in ("run", "doctor", "check", "Examples:", "--plan quick"):
         assert word in done.stdout
@@ -51,7 +53,15 @@ def test_a_run_writes_a_profile_that_clustersim_loads(
 ) -> None:
     assert calibrate(*FAKE) == 0
     said = capsys.readouterr().out
-    for word in ("median", "95 % interval", "gemm", "m=4 n=512 k=1024", "Profile:", "local-cpu", "shapes unseen"):
+    for word in (
+        "median",
+        "95 % interval",
+        "gemm",
+        "m=4 n=512 k=1024",
+        "Profile:",
+        "local-cpu",
+        "shapes unseen",
+    ):
         assert word in said
     profile = load_profile("local-cpu")
     assert profile is not None
@@ -110,20 +120,39 @@ def test_what_cannot_be_used_exits_with_two(
     assert "Traceback" not in said
 
 
-def test_a_place_that_cannot_be_written_is_told(calibrate: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_told(
+    calibrate: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
     assert calibrate(*FAKE, "--out", str(tmp_path / "file" / "below")) == 2
     assert "cannot be written" in capsys.readouterr().err
 
 
-def test_out_says_how_its_profiles_are_used(calibrate: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert calibrate(*FAKE, "--out", str(tmp_path / "else"), "--name", "mine", "--device", "h100-sxm", "--bench", "gemm") == 0
+def test_out_says_how_its_profiles_are_used(
+    calibrate: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert (
+        calibrate(
+            *FAKE,
+            "--out",
+            str(tmp_path / "else"),
+            "--name",
+            "mine",
+            "--device",
+            "h100-sxm",
+            "--bench",
+            "gemm",
+        )
+        == 0
+    )
     said = capsys.readouterr().out
     assert f"CLUSTERSIM_PROFILES={tmp_path / 'else'}" in said
     assert (tmp_path / "else" / "h100-sxm" / "mine" / "profile.yaml").exists()
 
 
-def test_the_doctor_has_a_remedy_for_what_is_missing(calibrate: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_doctor_has_a_remedy_for_what_is_missing(
+    calibrate: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert calibrate("doctor") == 0
     assert "remedy" in capsys.readouterr().out
     findings = examine()

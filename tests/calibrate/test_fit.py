@@ -46,7 +46,9 @@ def made_samples(plan: Plan, noise: float = 0.005, between: float = 0.01) -> lis
             true = seconds(each.work) if each.family else each.work.bytes / BANDWIDTH
             shift = 1 + between * abs(draw.standard_normal())
             drawn = true * shift * (1 + noise * np.abs(draw.standard_normal(20)))
-            found.append(Samples(each.case, tuple(drawn), "cpu", repetition=repetition, notes={"power_w": 30.0}))
+            found.append(
+                Samples(each.case, tuple(drawn), "cpu", repetition=repetition, notes={"power_w": 30.0})
+            )
     return found
 
 
@@ -135,7 +137,9 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         store.add(samples)
     store.add_verdict("b", 0.02, invalid=False)
     store.add_error(plan.cases[0].case, 0, "failed", "once")
-    measured = Measured.of(plan, store, HELLO, device="local-cpu", name="mine", contended=False, gaps={"x": "y"})
+    measured = Measured.of(
+        plan, store, HELLO, device="local-cpu", name="mine", contended=False, gaps={"x": "y"}
+    )
     profile, _ = build(measured)
     return write_folder(profile, measured, store, tmp_path)
 
@@ -209,7 +213,9 @@ def test_measured_figures_replace_a_specification_but_nothing_that_the_user_set(
 def test_a_measured_profile_is_completed_by_the_next_best(written: Path, tmp_path: Path) -> None:
     plan, store = made_plan(), Store(tmp_path / ".runs" / "x")
     hello = {**HELLO, "kind": "gpu"}
-    measured = replace_device(Measured.of(plan, store, hello, device="h100-sxm", name="mine", contended=False))
+    measured = replace_device(
+        Measured.of(plan, store, hello, device="h100-sxm", name="mine", contended=False)
+    )
     profile, _ = build(measured)
     write_folder(profile, measured, store, tmp_path)
     best, silicon = load_profile("h100-sxm"), load_profile("h100-sxm", "silicon")

@@ -30,7 +30,7 @@ def host(**options: Any) -> Host:
 
 
 def planned(where: Host, store: Store, level: Level = QUICK) -> Plan:
-    child = where.open(store)
+    child = where.open(store.folder)
     try:
         plan, hello, _ = ask_plan(child, "quick", ())
     finally:
@@ -147,12 +147,18 @@ def environment() -> dict[str, str]:
 
 
 def children(pid: int) -> list[int]:
-    return [int(each) for path in Path(f"/proc/{pid}/task").glob("*/children") for each in path.read_text().split()]
+    return [
+        int(each)
+        for path in Path(f"/proc/{pid}/task").glob("*/children")
+        for each in path.read_text().split()
+    ]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_kill_9_of_the_driver_loses_one_case_at_most_and_leaves_no_child(tmp_path: Path) -> None:
-    driver = subprocess.Popen(command(tmp_path), env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    driver = subprocess.Popen(
+        command(tmp_path), env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     found: list[Path] = []
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
@@ -170,7 +176,9 @@ def test_kill_9_of_the_driver_loses_one_case_at_most_and_leaves_no_child(tmp_pat
         wait_for_end(worker, deadline + 20)
     with found[0].open("ab") as torn:
         torn.write(b'{"kind": "samples", "case": {"ben')
-    done = subprocess.run(command(tmp_path), env=environment(), capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        command(tmp_path), env=environment(), capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     assert f"{len(before)} results are there" in done.stderr
     kept = next((tmp_path / ".runs").glob(f"*done-*/{SAMPLES}"))
@@ -181,7 +189,9 @@ def test_kill_9_of_the_driver_loses_one_case_at_most_and_leaves_no_child(tmp_pat
 
 
 def wait_for_end(pid: int, deadline: float) -> None:
-    while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split(") ")[1][:1]:
+    while (
+        Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split(") ")[1][:1]
+    ):
         assert time.monotonic() < deadline, f"worker {pid} outlived its driver"
         time.sleep(0.05)
 
@@ -203,8 +213,14 @@ def test_ctrl_c_says_that_all_is_kept(tmp_path: Path) -> None:
 
 def test_cases_survive_their_way_to_the_child(tmp_path: Path) -> None:
     case = Case("gemm", "gemm", "bf16", {"m": 4, "n": 512, "k": 1024})
-    child = host().open(Store(tmp_path))
-    request = {"ask": "measure", "case": case.as_dict(), "rule": {"max_s": 0.01}, "repetition": 2, "node": "n"}
+    child = host().open(tmp_path)
+    request = {
+        "ask": "measure",
+        "case": case.as_dict(),
+        "rule": {"max_s": 0.01},
+        "repetition": 2,
+        "node": "n",
+    }
     samples = child.ask(request, 60.0)["samples"]
     child.close()
     assert samples["key"] == case.key

@@ -87,7 +87,9 @@ def test_the_bootstrap_sees_the_variance_between_runs() -> None:
     true, hits, widths = 1.0, 0, []
     for seed in range(100):
         runs = [draw.normal(draw.normal(true, 0.05), 0.001, 30) for _ in range(8)]
-        low, high = block_bootstrap(runs, lambda r: float(np.mean([np.median(x) for x in r])), draws=200, seed=seed)
+        low, high = block_bootstrap(
+            runs, lambda r: float(np.mean([np.median(x) for x in r])), draws=200, seed=seed
+        )
         hits += low <= true <= high
         widths.append(high - low)
     assert 80 <= hits <= 100

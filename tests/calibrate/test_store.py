@@ -13,7 +13,9 @@ from calibrate.case import Case, Samples
 from calibrate.store import ERRORS, MANIFEST, SAMPLES, Store, read_lines
 
 
-def samples(m: int = 1, repetition: int = 0, *flags: str, seconds: tuple[float, ...] = (1e-3, 2e-3)) -> Samples:
+def samples(
+    m: int = 1, repetition: int = 0, *flags: str, seconds: tuple[float, ...] = (1e-3, 2e-3)
+) -> Samples:
     case = Case("gemm", "gemm", "bf16", {"m": m})
     return Samples(case, seconds, "cpu", repetition=repetition, flags=flags, notes={"load": 0.5})
 

@@ -163,3 +163,9 @@ def test_route_shares_out_every_row() -> None:
 def test_shapes_that_cannot_be_are_refused(name, shape, message) -> None:
     with pytest.raises(ValueError, match=message):
         inputs_of(name, shape, "fp32")
+
+
+@pytest.mark.parametrize("name", ["paged_gqa_decode", "paged_mla_decode"])
+def test_fp32_decode_is_refused_on_a_device(name) -> None:
+    with pytest.raises(NotImplementedError, match="fp32 is for the interpreter"):
+        KERNELS[name].make_inputs(KERNELS[name].shape(*SHAPES[name][0]), "fp32", "cuda", 0)

@@ -37,7 +37,7 @@
       margin: { l: 8, r: 12, t: figure.marks.length ? 44 : 10, b: 8 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: colour("--soft") },
       hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--line"), font: { color: colour("--ink"), size: 13 } },
-      showlegend: figure.legend, legend: { orientation: "h", x: 0, y: -0.22, yanchor: "top" }, hovermode: "closest",
+      showlegend: figure.legend, legend: { orientation: "h", x: 0, xref: "paper", y: -0.2, yanchor: "top" }, hovermode: "closest",
       xaxis: axis(figure.x, x), yaxis: axis(figure.y, { ...y, separatethousands: true, nticks: 6 }),
       shapes: shapes(figure), annotations: labels(figure),
     };
