@@ -7,6 +7,7 @@ errors.jsonl and passed over, and after its second failure given up. Ctrl-C or k
 from __future__ import annotations
 
 import hashlib
+import math
 import platform
 import statistics as stdlib_statistics
 import time
@@ -29,6 +30,8 @@ BLOCK, MOST_DRIFT = 8, 0.05
 TIMEOUT_FACTOR, LEAST_TIMEOUT_S, MOST_TIMEOUT_S = 10.0, 30.0, 3600.0
 #: Importing torch on a busy machine was seen to take half a minute.
 START_TIMEOUT_S = 180.0
+#: Share of a budget kept for fitting and writing.
+END_FRAC = 0.15
 _CANARY_RULE = Rule(max_s=0.15, warm_up_s=0.05, half_width_frac=0.01)
 
 
@@ -164,17 +167,18 @@ class Runner:
         return gaps
 
     def _late(self, each: Planned) -> bool:
-        return (
-            self.max_time_s is not None
-            and self.now() - self.started + self._predicted_s(each) > self.max_time_s
-        )
+        return self._predicted_s(each) > self._left_s()
 
     def _has_room(self, queue: Iterable[tuple[Planned, int]], each: Planned) -> bool:
         """Return whether to measure a case again leaves time for all that was not measured once."""
-        if self.max_time_s is None:
-            return True
         ahead = sum(self._predicted_s(other) for other, _ in queue) + self.later_s
-        return self.now() - self.started + ahead + self._predicted_s(each) < self.max_time_s
+        return ahead + self._predicted_s(each) < self._left_s()
+
+    def _left_s(self) -> float:
+        """Return what is left of the budget for measuring."""
+        if self.max_time_s is None:
+            return math.inf
+        return self.max_time_s * (1 - END_FRAC) - (self.now() - self.started)
 
     def _measure(self, each: Planned, repetition: int, attempt: int, block: str) -> bool:
         predicted = self._predicted_s(each)

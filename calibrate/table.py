@@ -24,7 +24,7 @@ def print_run(
     """Print the rows, the fits and their errors, failures, gaps, and how to use the profile."""
     console = Console()
     if not console.is_terminal:
-        console = Console(width=160)
+        console = Console(width=180)
     console.print(_rows(rows))
     console.print(_fits(profile))
     _figures(profile, console)
@@ -46,12 +46,22 @@ def print_run(
 
 def _rows(rows: Sequence[Row]) -> Table:
     table = Table(
-        "op", "dtype", "shape", "median", "spread", "95 % interval", "n", "flags", box=None, pad_edge=False
+        "benchmark",
+        "op",
+        "dtype",
+        "shape",
+        "median",
+        "spread",
+        "95 % interval",
+        "n",
+        "flags",
+        box=None,
+        pad_edge=False,
     )
     for row in sorted(rows, key=lambda row: (row.case.bench, row.case.dtype)):
         summary = row.summary
         table.add_row(
-            row.case.op, row.case.dtype, " ".join(f"{k}={v}" for k, v in row.case.shape.items()),
+            row.case.bench, row.case.op, row.case.dtype, " ".join(f"{k}={v}" for k, v in row.case.shape.items()),
             duration(summary.median_s), f"{summary.spread_s / summary.median_s:.1%}" if summary.median_s else "",
             f"{duration(summary.low_s)} to {duration(summary.high_s)}", str(summary.num_samples),
             " ".join(row.flags),

@@ -26,6 +26,7 @@ import pandas as pd
 from calibrate.figures import figures_of, host_figures, power_figures
 from calibrate.fit import Fitted, Row, by_family, fit_rows, gather, validation
 from calibrate.plan import Plan
+from calibrate.runner import node_name
 from calibrate.silicon import write_profile as write_yaml
 from calibrate.store import ERRORS, Store, write_manifest
 from clustersim.cost.measured import Quality
@@ -99,7 +100,7 @@ def build(measured: Measured) -> tuple[Profile, list[Fitted]]:
                 fits.setdefault(family, {})[dtype] = fitted
     each = [fitted for dtypes in fits.values() for fitted in dtypes.values()]
     machine = {name: str(value) for name, value in measured.hello.get("provenance", {}).items()}
-    machine["clustersim"] = tool_version()
+    machine |= {"clustersim": tool_version(), "host": node_name()}
     profile = Profile.model_validate(
         {
             "schema": 1, "device": measured.device, "name": measured.name, "evidence": "measured",

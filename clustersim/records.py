@@ -24,8 +24,9 @@ STATUS: Final = ("unfinished", "finished", "rejected")
 class RequestRecords:
     """One row a request. Times are in seconds on the simulated clock, nan until they happen.
 
-    arrival_s; entered_s (through the frontend, in the scheduler's queue); scheduled_s (first time in a batch); first_token_s; first_answer_s (first token after thinking);
-    finish_s; input_tokens, thinking_tokens, answer_tokens; deployment, replica, workload, tenant (indices);
+    arrival_s; entered_s (through the frontend, in the scheduler's queue); scheduled_s (first time in a batch);
+    first_token_s; first_answer_s (first token after thinking); finish_s; input_tokens, thinking_tokens,
+    answer_tokens; deployment, replica, workload, tenant (indices);
     num_preemptions; status (index into STATUS).
     """
 

@@ -84,7 +84,9 @@ class _World:
                 if self.total is not None:
                     self.total += len(requests)
                 rows = self.records.extend(_columns(requests, index, front.plan.index))
-                self.env.process(_arrive(self.env, front, rows, (requests.arrival_s + front.delay_s).tolist()))
+                self.env.process(
+                    _arrive(self.env, front, rows, (requests.arrival_s + front.delay_s).tolist())
+                )
         self.env.run()
         if self.progress:
             self.progress(self.finished, self.finished, self.env.now)

@@ -83,7 +83,8 @@ def parse(text: str, unit: str) -> float:
     try:
         quantity = units.parse_expression(text)
     except pint.UndefinedUnitError as error:
-        raise ValueError(f'"{text}" has the unknown unit "{error.unit_names}"') from None
+        names = [error.unit_names] if isinstance(error.unit_names, str) else error.unit_names
+        raise ValueError(f'"{text}" has the unknown unit "{", ".join(names)}"') from None
     except Exception:  # noqa: BLE001 - pint raises its parser's errors, of many types, for text that is no quantity
         raise ValueError(f'"{text}" is not a number with a unit') from None
     if not isinstance(quantity, pint.Quantity):

@@ -99,9 +99,7 @@ def portable(name: str, backend: DeviceBackend, dtype: str, copies: int, **sizes
     from calibrate.benches.operators import kernel as find
 
     kernel = find(name) if backend.kind == "gpu" else None
-    if kernel is None:
-        return None
-    if dtype not in kernel.dtypes:
+    if kernel is None or dtype not in kernel.dtypes:
         return None
     shape = kernel.shape(**sizes)
     sets = [kernel.make_inputs(shape, dtype, backend.torch_device, seed) for seed in range(copies)]

@@ -181,7 +181,7 @@ def new_cache(
 
     each, at = math.ceil(context / page), context - 1
     fused = kernel("paged_gqa_decode") if backend.kind == "gpu" else None
-    if fused:
+    if fused and dtype in fused.dtypes:
         shape = fused.shape((context,) * batch, heads, kv_heads, size, page)
         inputs = fused.make_inputs(shape, dtype, backend.torch_device, 0)
         return _KernelCache(fused, inputs, inputs.tables[:, at // page].long() * page + at % page)

@@ -48,7 +48,9 @@ def account(cost: CostModel, runs: Mapping[str, Floats]) -> Account:
     total = float(seconds.sum())
     if total <= 0:
         nothing = np.zeros(0)
-        return Account(np.zeros(0, dtype=np.int64), dict.fromkeys(PARTS, nothing), {}, {}, nothing, nothing, 0.0)
+        return Account(
+            np.zeros(0, dtype=np.int64), dict.fromkeys(PARTS, nothing), {}, {}, nothing, nothing, 0.0
+        )
     count = min(_POINTS, max(2000, len(seconds)))
     at = (np.arange(count) + 0.5) / count * total
     run = np.minimum(np.searchsorted(np.cumsum(seconds), at), len(seconds) - 1)

@@ -87,8 +87,17 @@ class Ref:
             raise ValidationError.from_exception_data(model.__name__, [detail]) from None
         if not changes:
             return base
-        fields = {_alias(model, name): getattr(base, name) for name in model.model_fields}
-        return fields | {"name": f"{fields['name']}*"} | changes
+        return _varied(base, changes)
+
+
+def _varied(base: Value, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of `base` with changes; a mapping without a base or name varies what the base has there."""
+    fields = {_alias(type(base), name): getattr(base, name) for name in type(base).model_fields}
+    for key, change in changes.items():
+        own = fields.get(key)
+        nested = isinstance(change, Mapping) and hasattr(own, "name") and not {"base", "name"} & change.keys()
+        fields[key] = _varied(own, change) if nested and isinstance(own, Value) else change
+    return fields | ({} if "name" in changes else {"name": f"{fields['name']}*"})
 
 
 def _alias(model: type[Value], key: str) -> str:

@@ -88,7 +88,10 @@ def attention_kernels(
     kv_heads = max(1, attention.num_kv_heads // layout.tp)
     width, kv_bytes = heads * attention.head_dim, 2 * kv_heads * attention.head_dim * element
     windowed = spec.num_window_layers
-    groups = [("attention", spec.num_layers - windowed, None), ("window_attention", windowed, attention.sliding_window)]
+    groups = [
+        ("attention", spec.num_layers - windowed, None),
+        ("window_attention", windowed, attention.sliding_window),
+    ]
     present = [group for group in groups if group[1]]
     return (
         [PrefillKernel(f"{name}_prefill", "attention_prefill", cache, layers, heads, 4.0 * width,

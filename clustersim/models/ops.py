@@ -129,10 +129,16 @@ class _Builder:
 
     def latent(self, attention: MultiHeadLatentAttention) -> Iterator[Op]:
         layers, tokens = self.spec.num_layers, self.shape.tokens
-        heads, rank, rope = attention.num_heads // self.layout.tp, attention.kv_lora_rank, attention.qk_rope_head_dim
+        heads, rank, rope = (
+            attention.num_heads // self.layout.tp,
+            attention.kv_lora_rank,
+            attention.qk_rope_head_dim,
+        )
         nope, value, q_rank = attention.qk_nope_head_dim, attention.v_head_dim, attention.q_lora_rank or 0
         yield self.gemm("qkv_down_proj", "attention", layers, tokens, q_rank + rank + rope, self.hidden)
-        yield self.gemm("q_up_proj", "attention", layers, tokens, heads * (nope + rope), q_rank or self.hidden)
+        yield self.gemm(
+            "q_up_proj", "attention", layers, tokens, heads * (nope + rope), q_rank or self.hidden
+        )
         yield self.elementwise("rope_and_kv_write", layers, tokens * (heads * rope * 2 + (rank + rope) * 3))
         keys = self.shape.prefill_keys
         yield self.gemm("kv_up_proj", "attention", layers, keys, heads * (nope + value), rank, "keys")
@@ -239,14 +245,20 @@ class _Builder:
         if weights != self.precision.weights:
             return compute_dtype(weights)
         if compute_dtype(weights, self.precision.activations) == "bf16" and weights not in ("bf16", "fp16"):
-            return "w4a16_mxfp4" if weights == "mxfp4" else "w4a16" if weights.endswith(("4", "32")) else "w8a16"
-        return "fp8_block" if weights == "fp8_block" else str(compute_dtype(weights, self.precision.activations))
+            return (
+                "w4a16_mxfp4" if weights == "mxfp4" else "w4a16" if weights.endswith(("4", "32")) else "w8a16"
+            )
+        return (
+            "fp8_block" if weights == "fp8_block" else str(compute_dtype(weights, self.precision.activations))
+        )
 
     def elementwise(self, name: str, count: int, elements: Numbers, varies: Varies = "tokens") -> Op:
         return Op(name, "elementwise", "bf16", count, varies, bytes=elements * _ACTIVATION)
 
     def all_reduce(self, name: str, count: int, tokens: Numbers) -> Op:
-        return self.collective(name, "all_reduce", count, tokens * self.hidden * _ACTIVATION, self.layout.tp, 1)
+        return self.collective(
+            name, "all_reduce", count, tokens * self.hidden * _ACTIVATION, self.layout.tp, 1
+        )
 
     def collective(
         self, name: str, family: Family, count: int, message: Numbers, ranks: int, stride: int,

@@ -76,10 +76,10 @@ class _Deployment:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = options.max_width - 2
         regime = self.metrics["regime"]
-        state = Text(f" {regime} (util {self.metrics['utilisation']:.2f}) ", style=_COLOURS[regime])
+        state = Text(f" {regime} (util {self.metrics['utilisation']:.2f})", style=_COLOURS[regime])
         name = Text(f"{_safe(self.plan.deployment.name, options)} ", style="bold")
         line = "-" if options.ascii_only else "─"
-        room = width - 7 - len(name) - len(state)
+        room = width - 6 - len(name) - len(state)
         title = Text.assemble(name, (line * max(1, room), "dim"), state)
         facts = [Text(words.clean(words.goodput(self.result, self.plan, self.metrics)))]
         facts += list(_flow(_facts(self.metrics), width - 4))

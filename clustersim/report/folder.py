@@ -85,7 +85,9 @@ def scenario_yaml(result: Result) -> str:
 
 
 def _resolved(result: Result) -> dict[str, Any]:
-    return result.scenario.model_copy(update={"seed": result.seed}).model_dump(mode="json")
+    return result.scenario.model_copy(update={"seed": result.seed}).model_dump(
+        mode="json", exclude_unset=True
+    )
 
 
 def _wanted(result: Result, name: str) -> bool:

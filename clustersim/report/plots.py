@@ -142,7 +142,7 @@ def bars(result: Result, plan: DeploymentPlan) -> list[Mapping[str, Any]]:
     found = [
         {
             "title": "Where a token's time goes",
-            "note": "Time of requests in steps, by what bound each operator, and in the queue.",
+            "note": "Time of requests in steps, by what bound each operator, and outside them.",
             "parts": [
                 _part(words.part_name(part, plan), part, parts[part], words.percent(parts[part]))
                 for part in words.PARTS
@@ -171,7 +171,7 @@ def _part(name: str, color: str, share: float, text: str) -> dict[str, Any]:
     return {"name": name, "color": color, "share": share, "text": text}
 
 
-def operators(metrics: Mapping[str, Any], most: int = 12) -> list[dict[str, Any]]:
+def operators(metrics: Mapping[str, Any], most: int = 14) -> list[dict[str, Any]]:
     """Return the operators that take most of a step, with the rest as one row; `width` is relative to the longest."""
     shares = list(metrics["time_by_operator"].items())
     top = [{"name": name.replace("_", " "), "share": share} for name, share in shares[:most]]

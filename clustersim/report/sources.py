@@ -41,15 +41,13 @@ def _rows(thing: str, of: Value, fields: tuple[str, ...]) -> Iterator[Source]:
             )
 
 
+#: Suffix of a field -> unit, the longer suffixes first.
+_UNITS = (("_flops_per_s", "FLOP/s"), ("_bytes_per_s", "B/s"), ("_bytes", "B"), ("_w", "W"), ("_s", "s"))
+
+
 def _value(field: str, value: float) -> str:
     """Return a figure of a device for people, where its suffix says in what it is; "" elsewhere."""
-    for suffix, unit in (
-        ("_flops_per_s", "FLOP/s"),
-        ("_bytes_per_s", "B/s"),
-        ("_bytes", "B"),
-        ("_w", "W"),
-        ("_s", "s"),
-    ):
+    for suffix, unit in _UNITS:
         if field.endswith(suffix):
             return si(value, unit, digits=4)
     return ""

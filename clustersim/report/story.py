@@ -203,7 +203,12 @@ def tiles(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
         f"memory bandwidth (MBU) {words.percent(metrics['mbu'])}",
     )
     batch, queue = words.number(metrics["mean_batch"]), words.number(metrics["mean_queue"])
-    yield "KV cache in use", words.percent(metrics["mean_kv_frac"]), "", f"mean batch {batch}, {queue} queue"
+    yield (
+        "KV cache in use",
+        words.percent(metrics["mean_kv_frac"]),
+        "",
+        f"mean batch {batch}, mean queue {queue}",
+    )
 
 
 def replications(result: Result) -> dict[str, Any] | None:

@@ -79,8 +79,10 @@ _HEADLINES = (
 def replications_table(intervals: Mapping[str, Mapping[str, Any]]) -> RenderableType:
     """Return means over replications with their 95 % intervals."""
     num = max((each["n"] for each in intervals.values()), default=0)
-    table = Table(box=None, pad_edge=False, header_style="bold", title=f"{num} replications, 95 % intervals of the mean",
-                  title_justify="left", title_style="bold")  # fmt: skip
+    title = f"{num} replications, 95 % intervals of the mean"
+    table = Table(
+        box=None, pad_edge=False, header_style="bold", title=title, title_justify="left", title_style="bold"
+    )  # fmt: skip
     for header in ("metric", "mean", "low", "high", "+-"):
         table.add_column(header, justify="left" if header == "metric" else "right")
     for name in _HEADLINES:

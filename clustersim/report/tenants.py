@@ -35,8 +35,9 @@ def tenants(result: Result, plan: DeploymentPlan) -> list[tuple[str, ...]]:
             if not mine.any():
                 continue
             done = mine & served.measured
-            promised = kept is not None and workload.slo_of(number) is not None and done.any()
-            goodput = f"{kept[done].mean() * 100:.1f} %" if promised and kept is not None else words.UNKNOWN
+            came = mine & served.arrived
+            promised = workload.slo_of(number) is not None and came.any()
+            goodput = f"{kept[came].mean() * 100:.1f} %" if promised and kept is not None else words.UNKNOWN
             size = int(mine.sum())
             numbers = (of("ttft", done, 50), of("ttft", done, 99), of("tpot", done, 50), of("e2el", done, 50))
             rows.append((size, (tenant.name, f"{size:,}", goodput, *numbers)))

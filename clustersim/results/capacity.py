@@ -91,4 +91,6 @@ class _Full:
         longest = float(np.quantile(self.inputs, prompts / (prompts + 1)))
         largest = max(1, min(tokens, most, round(longest)))
         context = int(batch * self.context)
-        return self.plan.step_time.mixed(batch, context, tokens, pairs, tokens, max(1, round(prompts)), largest)
+        return self.plan.step_time.mixed(
+            batch, context, tokens, pairs, tokens, max(1, round(prompts)), largest
+        )

@@ -50,7 +50,10 @@ def load_of(plan: DeploymentPlan, served: Served, is_open: bool) -> Load:
     queue = step_integral(*served.queued, 1.0, edges) / (served.length_s / 40)
     second, last = queue[10:20], queue[30:]
     grew = bool(
-        is_open and last.min() > 0.5 and last.mean() > 1.2 * second.mean() and last.mean() > 0.01 * arrived.sum()
+        is_open
+        and last.min() > 0.5
+        and last.mean() > 1.2 * second.mean()
+        and last.mean() > 0.01 * arrived.sum()
     )
     runs = served.runs
     blocked = (runs["num_waiting"] > 0) & (runs["prefill_tokens"] == 0)

@@ -63,9 +63,7 @@ def summarise(
     accounts = [account(plan.cost, view.runs) for plan, view in zip(plans, served, strict=True)]
     bills = [bill(*each) for each in zip(plans, served, accounts, strict=True)]
     loads = [load_of(plan, view, _is_open(scenario, plan)) for plan, view in zip(plans, served, strict=True)]
-    every = [
-        _deployment(scenario, *each) for each in zip(plans, served, accounts, bills, loads, strict=True)
-    ]
+    every = [_deployment(scenario, *each) for each in zip(plans, served, accounts, bills, loads, strict=True)]
     metrics: dict[str, Any] = {
         "scenario": scenario.name,
         "seed": seed,
@@ -150,7 +148,10 @@ def _deployment(
     }
     if values["p50_tpot_ms"] is not None:
         spread = _Z80 * spent.rel_error
-        values["p50_tpot_ms_80"] = [values["p50_tpot_ms"] * (1 - spread), values["p50_tpot_ms"] * (1 + spread)]
+        values["p50_tpot_ms_80"] = [
+            values["p50_tpot_ms"] * (1 - spread),
+            values["p50_tpot_ms"] * (1 + spread),
+        ]
     return values
 
 
@@ -169,8 +170,10 @@ def _counts(served: Served, scenario: Scenario) -> dict[str, Any]:
         "total_output": int(output[measured].sum()),
         "total_thinking": int(rows["thinking_tokens"][measured].sum()),
         "request_throughput": float(done.sum() / length),
-        "request_goodput": None if kept is None else float((done & kept).sum() / length),
-        "goodput_frac": None if kept is None or not served.arrived.any() else float(kept[served.arrived].mean()),
+        "request_goodput": None if kept is None else float((kept & served.arrived).sum() / length),
+        "goodput_frac": None
+        if kept is None or not served.arrived.any()
+        else float(kept[served.arrived].mean()),
         "output_throughput": served.output_tokens / length,
         "total_token_throughput": (served.output_tokens + served.input_tokens) / length,
     }
@@ -181,7 +184,10 @@ def _latencies(served: Served, overloaded: bool) -> dict[str, Any]:
     for name in ("ttft", "ttfo", "tpot", "e2el", "queue"):
         stats = latency_stats(name, served.in_window(name))
         if overloaded and name in _UNBOUNDED:
-            stats = {key: (None if key.startswith(("p9", "mean", "std")) else value) for key, value in stats.items()}
+            stats = {
+                key: (None if key.startswith(("p9", "mean", "std")) else value)
+                for key, value in stats.items()
+            }
         values |= stats
     values |= latency_stats("itl", *served.step_gaps)
     values["unbounded"] = list(_UNBOUNDED) if overloaded else []

@@ -116,7 +116,9 @@ def _slices(runs: Mapping[str, Floats], plan: DeploymentPlan) -> dict[str, Float
     grows = (runs["num_steps"] >= 8) & (runs["num_steps"] * runs["batch"] > _GROWTH * runs["context_tokens"])
     cut: list[tuple[float, float, float, float]] = []
     columns = (*names, "context_tokens")
-    for start, end, steps, batch, context in zip(*(runs[name][grows].tolist() for name in columns), strict=True):
+    for start, end, steps, batch, context in zip(
+        *(runs[name][grows].tolist() for name in columns), strict=True
+    ):
         curve, count = plan.step_time.decode(int(batch)), int(steps)
         ends = [0, count // 4, count // 2, count * 3 // 4, count]
         times = [start + curve.total(int(context), int(batch), done) for done in ends[:-1]] + [end]

@@ -47,8 +47,11 @@ def timeline(plan: DeploymentPlan, served: Served, account: Account, bill: Bill,
             "arrivals_per_s": arrivals,
             "queue": step_integral(*served.queued, 1.0, at) / width,
             "batch": mean(runs["batch"]),
-            "kv_frac": mean(mean_kv_blocks(runs, plan.memory.engine.block_size)) / (plan.memory.num_blocks * replicas),
-            "output_tokens_per_s": mean((runs["batch"] * runs["num_steps"] + runs["num_first_tokens"]) / seconds),
+            "kv_frac": mean(mean_kv_blocks(runs, plan.memory.engine.block_size))
+            / (plan.memory.num_blocks * replicas),
+            "output_tokens_per_s": mean(
+                (runs["batch"] * runs["num_steps"] + runs["num_first_tokens"]) / seconds
+            ),
             "prefill_tokens_per_s": mean(runs["prefill_tokens"] / seconds),
             "busy_frac": busy / replicas,
             "power_w": mean(power) + (replicas - busy) * bill.idle_w,

@@ -189,18 +189,22 @@ def _put(node: Any, steps: Sequence[str], value: Any, key: Key) -> tuple[Any, Ke
         return [*node[:index], inner, *node[index + 1 :]], full
     if node is None:
         node = {}
-    if isinstance(
-        node, str
-    ):  # a name stands for a kind or a thing on the shelf, of which this is a variation
-        node = {"kind": node} if key[-1] in _PARTS else {"base": node}
+    if isinstance(node, str) and key and key[-1] in _PARTS:
+        node = {"kind": node}
+    elif isinstance(node, str) and key and key[-1] in _SHELVED:
+        node = {"base": node}  # a variation on the thing of that name
     if not isinstance(node, Mapping):
         raise KeyError(f'"{".".join(map(str, key))}" is {node!r}, which has no "{step}"')
     inner, full = _put(node.get(step), rest, value, (*key, step))
     return {**node, step: inner}, full
 
 
-#: Keys whose bare word is a kind; elsewhere it is a name on a shelf.
+#: Keys whose bare word is a kind.
 _PARTS = frozenset({"network", "price", "scheduler", "router", "warm_up", "arrivals", "lengths"})
+
+
+#: Keys whose bare word is a name on a shelf of the library.
+_SHELVED = frozenset({"node", "accelerator", "scale_up", "nic", "host_link", "site", "serving_engine"})
 
 
 def _index(items: list[Any], step: str) -> int:

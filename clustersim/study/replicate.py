@@ -48,7 +48,10 @@ def replicate(
     else:
         # Fresh processes: a fork would inherit the progress bar's thread.
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            waiting = {pool.submit(_metrics, scenario, each): each for each in seeds}
+            plain = scenario.model_dump(
+                mode="json", exclude_unset=True
+            )  # classes of figures cannot be pickled
+            waiting = {pool.submit(_metrics, plain, each): each for each in seeds}
             try:
                 for future in as_completed(waiting):
                     results[waiting[future]] = future.result()
@@ -61,8 +64,8 @@ def replicate(
     return Replications(seeds, metrics, intervals(metrics))
 
 
-def _metrics(scenario: Scenario, seed: int) -> dict[str, Any]:
-    return simulate(scenario, seed).metrics
+def _metrics(plain: dict[str, Any], seed: int) -> dict[str, Any]:
+    return simulate(Scenario.model_validate(plain), seed).metrics
 
 
 def intervals(metrics: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

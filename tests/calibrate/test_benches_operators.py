@@ -1,8 +1,10 @@
-"""The operators compute what they say, and `work` counts what the simulator counts."""
+"""The operators compute what they say."""
 
 from __future__ import annotations
 
-import math
+import os
+import subprocess
+import sys
 from functools import cache
 
 import numpy as np
@@ -12,16 +14,11 @@ torch = pytest.importorskip("torch")
 
 from calibrate.backend import DeviceBackend  # noqa: E402
 from calibrate.backends import pick_backend  # noqa: E402
-from calibrate.benches import benches, operators, paged  # noqa: E402
+from calibrate.benches import operators, paged  # noqa: E402
 from calibrate.benches.grouped_gemm import routing  # noqa: E402
 from calibrate.benches.operands import draw  # noqa: E402
-from calibrate.benches.step import Llama, Step, model_of, shape_of  # noqa: E402
-from calibrate.case import Case, Work  # noqa: E402
-from clustersim.models.hf_config import load_model  # noqa: E402
-from clustersim.models.layout import Parallelism  # noqa: E402
-from clustersim.models.ops import Op, step_ops  # noqa: E402
-from clustersim.models.precision import Precision  # noqa: E402
-from clustersim.models.step import StepShape  # noqa: E402
+from calibrate.benches.step import Llama, model_of  # noqa: E402
+from calibrate.case import Case  # noqa: E402
 
 
 @cache
@@ -217,110 +214,35 @@ def test_decoding_continues_a_prefill() -> None:
     assert found.shape == (1, llama.spec.vocab_size)
 
 
-# ---- work --------------------------------------------------------------------------------------------------------
+_INTERPRETED = """
+import torch
+from calibrate.benches import benches, paged
+from calibrate.case import Case
+from kernels.paged import gather
+
+class Gpu:  # on the processor, through Triton's interpreter
+    kind, torch_device, cache_bytes, memory_bytes = "gpu", "cpu", 2**14, 2**33
+
+cache = paged.new_cache(Gpu(), "fp16", 3, 21, 4, 2, 64, 16)
+assert type(cache).__name__ == "_KernelCache"
+q, k, v = (torch.randn(3, heads, 64).half() for heads in (4, 2, 2))
+out, x = cache.decode(q, k, v), cache.inputs
+for row in range(3):
+    keys, values = (gather(each, x.tables[row], 21) for each in (x.k, x.v))
+    assert torch.equal(keys[20], k[row].float()) and torch.equal(values[20], v[row].float())
+    keys, values = keys.repeat_interleave(2, 1), values.repeat_interleave(2, 1)
+    weights = (torch.einsum("hd,lhd->hl", q[row].float(), keys) / 8).softmax(-1)
+    torch.testing.assert_close(out[row].float(), torch.einsum("hl,lhd->hd", weights, values), atol=5e-3, rtol=5e-3)
+shape = dict(batch=2, context=20, heads=4, kv_heads=2, head_dim=64, page=16, skew=0)
+(out,) = benches()["attention_decode"].prepare(Case("attention_decode", "paged_decode", "fp16", shape), Gpu())()
+assert out.shape == (2, 4, 64) and out.isfinite().all()
+shape = dict(batch=1, context=20, heads=16, page=64, skew=0)
+(out,) = benches()["mla_decode"].prepare(Case("mla_decode", "paged_latent_decode", "fp16", shape), Gpu())()
+assert out.shape == (1, 16, 512) and out.isfinite().all()
+"""
 
 
-def as_work(op: Op) -> Work:
-    return Work(*(float(value) for value in (op.flops, op.bytes, op.depth, op.tasks)))
-
-
-def close(found: Work, op: Op) -> None:
-    assert list(vars(found).values()) == pytest.approx(list(vars(as_work(op)).values()), rel=1e-12), op.name
-
-
-def ops(model: str, shape: StepShape, precision: str = "bf16", tp: int = 1) -> list[Op]:
-    return step_ops(load_model(model), Parallelism(tp=tp), Precision.model_validate(precision), shape)
-
-
-@pytest.mark.parametrize("precision", ["bf16", "fp32", "fp8"])
-def test_gemm_work(precision) -> None:
-    found = [
-        op for op in ops("llama-3.1-8b", StepShape.decode(24, 24 * 100), precision, 2) if op.family == "gemm"
-    ]
-    assert len(found) == 5
-    for op in found:
-        n = round(float(op.flops) / 2 / 24 / float(op.depth))
-        case = Case("gemm", "gemm", op.dtype, {"m": 24, "n": n, "k": int(op.depth)})
-        close(benches()["gemm"].work(case), op)
-
-
-@pytest.mark.parametrize("cache", ["bf16", "fp32"])
-def test_attention_work(cache) -> None:
-    sizes = {"heads": 16, "kv_heads": 4, "head_dim": 128}
-    (op,) = (
-        op
-        for op in ops("llama-3.1-8b", StepShape.decode(6, 700), cache, 2)
-        if op.family == "attention_decode"
-    )
-    close(
-        benches()["attention_decode"].work(
-            Case(
-                "attention_decode",
-                "paged_decode",
-                op.dtype,
-                {"batch": 6, "context": 700, **sizes, "page": 16, "skew": 0},
-            )
-        ),
-        op,
-    )
-    (op,) = (
-        op
-        for op in ops("llama-3.1-8b", StepShape.prefill(300, 1000), cache, 2)
-        if op.family == "attention_prefill"
-    )
-    case = Case("attention_prefill", "prefill", op.dtype, {"tokens": 300, "past": 1000, **sizes})
-    close(benches()["attention_prefill"].work(case), op)
-
-
-def test_mla_work() -> None:
-    (op,) = (
-        op for op in ops("deepseek-v3", StepShape.decode(6, 700), "bf16", 8) if op.family == "mla_decode"
-    )
-    shape = {"batch": 6, "context": 700, "heads": 16, "page": 64, "skew": 0}
-    close(benches()["mla_decode"].work(Case("mla_decode", "paged_latent_decode", "bf16", shape)), op)
-
-
-def test_expert_work() -> None:
-    (op,) = (op for op in ops("mixtral-8x7b", StepShape.prefill(4096)) if op.family == "moe")
-    shape = {"tokens": 4096, "experts": 8, "hidden": 4096, "inner": 14336, "top_k": 2, "skew": 0}
-    close(benches()["grouped_gemm"].work(Case("grouped_gemm", "experts", "bf16", shape)), op)
-
-
-def test_elementwise_work() -> None:
-    by_name = {
-        op.name: op for op in ops("qwen3-0.6b", StepShape.decode(6, 700)) if op.family == "elementwise"
-    }
-    spec = load_model("qwen3-0.6b")
-    attention = {"heads": 16, "kv_heads": 8, "head_dim": 128}
-    pairs = {
-        "embedding": ("embedding", {"hidden": spec.hidden_size}),
-        "input_norm": ("norm", {"hidden": spec.hidden_size}),
-        "rope_and_kv_write": ("rope_and_kv_write", attention),
-        "mlp_activation": ("activation", {"inner": spec.intermediate_size}),
-        "sampling": ("sampling", {"vocab": spec.vocab_size}),
-    }
-    for name, (op, shape) in pairs.items():
-        close(
-            benches()["elementwise"].work(Case("elementwise", op, "bf16", {"tokens": 6, **shape})),
-            by_name[name],
-        )
-    top_k = next(op for op in ops("mixtral-8x7b", StepShape.decode(6, 700)) if op.name == "top_k")
-    close(
-        benches()["elementwise"].work(Case("elementwise", "top_k", "bf16", {"tokens": 6, "experts": 8})),
-        top_k,
-    )
-
-
-@pytest.mark.parametrize(
-    ("op", "shape"), [("decode", {"batch": 8, "context": 256}), ("prefill", {"tokens": 64})]
-)
-def test_step_work_is_the_sum_of_its_parts(op, shape) -> None:
-    case = Case("step", op, "bf16", {"layers": 2, "hidden": 768, **shape})
-    work = Step().work(case)
-    parts = step_ops(model_of(case), Parallelism(), Precision.model_validate("bf16"), shape_of(case))
-    assert work.flops == pytest.approx(sum(each.count * float(each.flops) for each in parts))
-    tokens = shape.get("tokens", 8)
-    weights = 2 * 2 * (768 * 1280 + 768 * 768 + 3 * 768 * 2048) * tokens
-    head = 2 * 768 * 32000 * shape.get("batch", 1)
-    assert work.flops == pytest.approx(weights + head, rel=0.1)
-    assert not math.isnan(work.bytes)
+def test_the_kernels_of_the_gpu_path_fit_the_benchmarks() -> None:
+    pytest.importorskip("triton")
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    subprocess.run([sys.executable, "-c", _INTERPRETED], check=True, env=environment)

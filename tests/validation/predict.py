@@ -99,7 +99,7 @@ _MOST_REQUESTS = 4000
 _BLACKWELL = ("B200", "GB200", "GB300", "RTX6000")
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A row that cannot be predicted, and why."""
 
 
@@ -128,7 +128,7 @@ def engine_of(row: Row) -> str:
         return "vllm-0.12" if version == "0.12.0" else "vllm-v1"
     if name == "sglang":
         return "sglang"
-    raise Refused(f"engine {name} has no description")
+    raise RefusedError(f"engine {name} has no description")
 
 
 def profile_of(row: Row) -> str | None:
@@ -169,7 +169,7 @@ def precision_of(row: Row) -> dict[str, str] | None:
 def _count(row: Row, key: str) -> int:
     value = pd.to_numeric(pd.Series([row[key]]), errors="coerce").iloc[0]
     if not np.isfinite(value):
-        raise Refused(f"{key} is not given as a number")
+        raise RefusedError(f"{key} is not given as a number")
     return int(value)
 
 
@@ -203,7 +203,7 @@ def load_of(row: Row) -> tuple[dict[str, Any], dict[str, Any]]:
     if kind == "offline_all_at_once":
         workload |= {"arrivals": {"kind": "all_at_once"}, "num_requests": min(load, _MOST_REQUESTS)}
         return workload, {"kind": "chunked_prefill", "max_num_seqs": _TRT_BATCH, "token_budget": _TRT_TOKENS}
-    raise Refused(f'load "{kind}" is not simulated from this table')
+    raise RefusedError(f'load "{kind}" is not simulated from this table')
 
 
 def _range(nominal: int) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def _range(nominal: int) -> dict[str, Any]:
 
 def _trace_load(row: Row) -> tuple[dict[str, Any], dict[str, Any]]:
     if "p99" in str(row["metric"]):
-        raise Refused("a tail over a trace of which the table has the mean lengths only")
+        raise RefusedError("a tail over a trace of which the table has the mean lengths only")
     means = [float(str(row[key]).partition("mean ")[2].rstrip(")")) for key in ("isl", "osl")]
     words = str(row["load_value"]).split()
     rate = float(words[words.index("req/s,") - 1])
@@ -228,14 +228,14 @@ def _trace_load(row: Row) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def scenario_of(row: Row, engine: object = None) -> Scenario:
-    """Return the scenario of a row; raises Refused or InputError."""
+    """Return the scenario of a row; raises RefusedError or InputError."""
     if row["gpu"] not in NODES:
-        raise Refused(f"{row['gpu']} has no node")
+        raise RefusedError(f"{row['gpu']} has no node")
     model: object = OWN_MODELS.get(row["model"]) or MODELS.get(row["model"])
     if model is None:
-        raise Refused(f"{row['model']} has no description here")
+        raise RefusedError(f"{row['model']} has no description here")
     if "disaggregated" in str(row["source"]):
-        raise Refused("prefill and decode on different machines")
+        raise RefusedError("prefill and decode on different machines")
     engine = engine or engine_of(row)
     workload, scheduler = load_of(row)
     layout, node = layout_of(row), NODES[row["gpu"]]
@@ -269,7 +269,7 @@ def _never_evicted(given: Mapping[str, Any], row: Row) -> int:
         (memory.kv_bytes + memory.window_bytes) // (tokens * memory.kv_bytes_per_token + memory.window_bytes)
     )
     if fit < 1:
-        raise Refused("not one request fits the KV cache that is left")
+        raise RefusedError("not one request fits the KV cache that is left")
     return min(_TRT_BATCH, fit)
 
 
@@ -282,16 +282,16 @@ def _run(scenario: str) -> dict[str, Any]:
 
 
 def predict(row: Row, engine: object = None) -> Prediction:
-    """Return the prediction of one row; raises Refused or InputError."""
+    """Return the prediction of one row; raises RefusedError or InputError."""
     if row["metric"] not in METRICS:
-        raise Refused(f"metric {row['metric']}")
+        raise RefusedError(f"metric {row['metric']}")
     scenario = scenario_of(row, engine)
     metrics = _run(scenario.model_dump_json())
     if metrics["failed"]:
-        raise Refused("requests are longer than the KV cache that is left")
+        raise RefusedError("requests are longer than the KV cache that is left")
     key, per_gpu = METRICS[row["metric"]]
     if metrics[key] is None:
-        raise Refused("overloaded: the mean has no bound")
+        raise RefusedError("overloaded: the mean has no bound")
     value = metrics[key] / (metrics["num_accelerators"] if per_gpu else 1)
     return Prediction(row, float(value), roofline(scenario, row))
 
@@ -381,7 +381,7 @@ def predict_all(
         typed = cast("dict[str, Any]", row)
         try:
             prediction = predict(typed, engine)
-        except Refused as why:
+        except RefusedError as why:
             refused[str(why)] += 1
             continue
         except InputError as why:
@@ -475,7 +475,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
         ["model", "kind"],
     ):
         print(table(found, by).to_string(), "\n")
-    print("Refused:")
+    print("RefusedError:")
     for why, times in refused.most_common():
         print(f"  {times:5d}  {why}")
 

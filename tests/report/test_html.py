@@ -1,0 +1,156 @@
+"""The page: opened in a real browser, wide and narrow, light and dark."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+
+import pytest
+
+from clustersim.report.html import html
+from clustersim.report.plots import MAX_POINTS, plots
+from clustersim.report.sources import sources
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--disable-quic",
+]  # fmt: skip
+RUNS = ("stable", "overloaded", "rejecting", "rich_one")
+
+
+class Words(HTMLParser):
+    """The text of a page, without its scripts and styles."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.skipped: str | None = None
+        self.words: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        if tag in ("script", "style"):
+            self.skipped = tag
+
+    def handle_endtag(self, tag):
+        if tag == self.skipped:
+            self.skipped = None
+
+    def handle_data(self, data):
+        if self.skipped is None:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+def test_it_answers_in_words(stable):
+    text = Words(html(stable)).text
+    for part in ("d keeps up", "What was asked", "Figures and their sources", "h100-sxm", "us-iowa", "Run it again",
+                 "--seed 0", "operator model alone", "sampling error is not shown"):  # fmt: skip
+        assert part in text, part
+
+
+def test_an_overloaded_page_gives_no_number_for_its_tail(overloaded):
+    text = Words(html(overloaded)).text
+    assert "does not keep up" in text
+    assert text.count("p99 unbounded") == 3
+
+
+def test_names_stay_text(rich_one):
+    page = html(rich_one)
+    assert "<script>alert" not in page
+    assert 'alert("x")' in Words(page).text
+    assert "{{ 7 * 7 }}" in page
+
+
+def test_replications_are_shown(stable):
+    from clustersim.results.result import Result
+
+    interval = {"mean": 1000.0, "low": 990.0, "high": 1010.0, "n": 5}
+    several = {
+        "seeds": [0, 1, 2, 3, 4],
+        "intervals_95": {"p50_ttft_ms": interval, "p99_ttft_ms": dict.fromkeys(interval)},
+    }
+    text = Words(
+        html(Result(**{**vars(stable), "metrics": {**stable.metrics, "replications": several}}))
+    ).text
+    assert "5 replications" in text
+    assert "990 to 1,010" in text
+    assert "sampling error is not shown" not in text
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_no_line_has_too_many_points(name, request):
+    result = request.getfixturevalue(name)
+    for plan in result.plans:
+        for plot in plots(result, plan):
+            for line in plot["traces"]:
+                assert len(line["x"]) == len(line["y"]) <= MAX_POINTS
+
+
+def test_every_figure_has_evidence_and_source(rich_one):
+    for plan in rich_one.plans:
+        rows = sources(plan)
+        assert {row.thing.split()[0] for row in rows} >= {
+            "accelerator",
+            "node",
+            "site",
+            "price",
+            "engine",
+            "operator",
+        }
+        assert all(row.evidence and row.source for row in rows)
+    assert any(row.thing == "link nvlink4" for row in sources(rich_one.plans[1]))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (400, "light")])
+def test_it_is_drawn_whole_and_alone(name, width, scheme, request, browser, tmp_path):
+    result = request.getfixturevalue(name)
+    path = tmp_path / "report.html"
+    path.write_text(html(result), encoding="utf-8")
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    said: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("dialog", lambda dialog: said.append(dialog.message))
+    page.on("request", lambda sent: asked.append(sent.url))
+    try:
+        page.goto(path.as_uri())
+        page.wait_for_selector("html[data-drawn]", state="attached", timeout=20_000)
+        assert said == []
+        assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [path.as_uri()]
+        wide, inner = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        assert wide <= inner
+        expected = sum(len(plots(result, plan)) for plan in result.plans)
+        drawn = page.evaluate(
+            "[...document.querySelectorAll('.plot')].map(e => e.querySelectorAll('.main-svg').length)"
+        )
+        assert len(drawn) == expected
+        assert all(drawn)
+        lines = sum(len(plot["traces"]) for plan in result.plans for plot in plots(result, plan))
+        assert page.evaluate("document.querySelectorAll('.plot .scatterlayer .trace').length") == lines
+        uncoloured = page.evaluate(
+            "[...document.querySelectorAll('.stack span, .key i')]"
+            ".filter(e => getComputedStyle(e).backgroundColor === 'rgba(0, 0, 0, 0)').length"
+        )
+        assert uncoloured == 0
+    finally:
+        page.close()
