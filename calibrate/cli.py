@@ -115,6 +115,7 @@ def run(**given: Any) -> None:
 def doctor() -> None:
     """Say what this host can measure, what is missing or in the way, and the remedy for each."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from calibrate.doctor import examine
@@ -122,8 +123,9 @@ def doctor() -> None:
     table = Table("", "what", "so it is", "remedy", box=None, pad_edge=False)
     marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "missing": "[red]missing[/]"}
     for each in examine():
-        table.add_row(marks[each.verdict], each.subject, each.what, each.remedy)
-    Console().print(table)
+        table.add_row(marks[each.verdict], each.subject, escape(each.what), escape(each.remedy))
+    console = Console()
+    (console if console.is_terminal else Console(width=180)).print(table)
 
 
 def main() -> None:

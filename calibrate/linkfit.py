@@ -31,6 +31,7 @@ from numpy.typing import ArrayLike
 
 from calibrate.statistics import NORMAL_MAD, Array, resample
 from clustersim.cost.profile import RING_STEPS
+from clustersim.units import write
 
 #: Sizes from here on tell the bandwidth: larger than the bursts of the token buckets that clouds shape links with.
 BULK_BYTES = 2 * 2**20
@@ -147,19 +148,27 @@ class LinkFit:
         }
 
     def for_profile(self) -> dict[str, Any] | None:
-        """Return the fields of a profile's link (`clustersim.cost.measured.LinkFit`); None for a missing one."""
+        """Return a profile's link in text with units (`clustersim.cost.measured.LinkFit`); None for a missing one."""
         if self.latency_s is None or self.bandwidth_bytes_per_s is None:
             return None
         named = {
-            "latency_s": self.latency_s,
-            "bandwidth_bytes_per_s": self.bandwidth_bytes_per_s,
-            "burst_bytes": self.burst_bytes,
+            "latency_s": (self.latency_s, "s"),
+            "bandwidth_bytes_per_s": (self.bandwidth_bytes_per_s, "B/s"),
+            "burst_bytes": (self.burst_bytes, "B"),
         }
+        segments = [
+            (
+                write(each.from_bytes, "B"),
+                write(max(0.0, each.latency_s), "s"),
+                write(each.bandwidth_bytes_per_s, "B/s"),
+            )
+            for each in self.segments
+        ]
         flags = [*self.flags, *([] if self.quality == "ok" else [self.quality])]
         return {
-            "path": self.path, "a": self.a, "b": self.b, **{name: each.value for name, each in named.items()},
-            "segments": [(each.from_bytes, max(0.0, each.latency_s), each.bandwidth_bytes_per_s) for each in self.segments],
-            "intervals": {name: (each.low, each.high) for name, each in named.items()},
+            "path": self.path, "a": self.a, "b": self.b, "segments": segments,
+            **{name: write(each.value, unit) for name, (each, unit) in named.items()},
+            "intervals": {name: (each.low, each.high) for name, (each, _) in named.items()},
             "median_ape_frac": self.residual_frac, "num_rows": self.num_samples, "flags": list(dict.fromkeys(flags)),
         }  # fmt: skip
 
@@ -233,11 +242,9 @@ class _Estimates(NamedTuple):
         slope = slope_of(bulk_size[large], bulk_t[large]) if bulk else slope_of(size[start:], t[start:])
         bandwidth = 1.0 / max(slope, 1e-15)
         latency = max(0.0, segments[0].latency_s)
-        at_rest = float(np.median(t[start:] - size[start:] * slope))
+        at_rest = float(np.median(t[start:] - size[start:] * slope)) if start else latency
         if bulk:
             segments = (*segments[:-1], Segment(segments[-1].from_bytes, at_rest, bandwidth))
-            if len(segments) == 1:
-                latency = max(0.0, at_rest)
         residual = float(np.median(np.abs(_evaluate(segments, size) - t) / t))
         return cls(latency, bandwidth, bandwidth * (latency - at_rest), segments, residual, bulk)
 

@@ -76,7 +76,11 @@ def ask_plan(
     hello = child.ask({"ask": "hello"}, START_TIMEOUT_S)
     said = child.ask({"ask": "cases", "plan": name, "benches": list(benches)}, START_TIMEOUT_S)
     cases = [Planned(Case(**c["case"]), Work(**c["work"]), c["family"]) for c in said["cases"]]
-    gaps = {f"{bench}: {why}": "this device cannot" for bench, whys in said["gaps"].items() for why in whys}
+    gaps = {
+        bench: "; ".join(why.removeprefix(f"{bench}: ") for why in whys)
+        for bench, whys in said["gaps"].items()
+        if whys
+    }
     return make_plan(name, str(hello["name"]), cases, seed=seed), hello, gaps
 
 

@@ -58,7 +58,9 @@ class Session:
             os.rename(folder, runs / f"{folder.name}.left-{_stamp()}")
         store = Store(folder)
         before = len(store.samples())
-        store.add_session({"started": _now(), "plan": plan.hash, "device": device, **dict(hello)})
+        store.add_session(
+            {"started": _now(), "plan": plan.hash, "accelerator": device, "device": dict(hello)}
+        )
         if before:
             self._say(f"going on with {folder}: {before} results are there")
         with bar(quiet=self.quiet) as progress:

@@ -46,7 +46,7 @@ class Store:
 
     def add_session(self, facts: Mapping[str, Any]) -> None:
         """Append who measures from here on."""
-        self._append(SAMPLES, {"kind": "session", **facts})
+        self._append(SAMPLES, {**facts, "kind": "session"})
 
     def add_error(self, case: Case, repetition: int, what: str, text: str) -> None:
         """Append a failure: `what` is "failed", "hung" or "died"."""

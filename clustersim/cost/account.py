@@ -81,7 +81,9 @@ def account(cost: CostModel, runs: Mapping[str, Floats]) -> Account:
         parts["launch"] += whole - work
         share = float(whole.mean())
         operators[op.name] += share
-        evidence[eager.evidence] += share
+        known = float((whole * eager.measured).mean())
+        evidence["measured"] += known
+        evidence[eager.evidence] += share - known
         sigma = _ERROR_OF_EVIDENCE[eager.evidence]
         if eager.rel_error is not None:
             sigma = eager.rel_error * _MEDIAN_TO_SIGMA

@@ -25,6 +25,8 @@ class ServingEngine(Value):
     """Whether the host prepares the next step while this one runs, so that a step takes the longer of the two."""
     frontend_s: Figure[Seconds] = Figure(value=0.0, source="not given: none is added")
     """Time of a request before the scheduler sees it, at no load: HTTP server, tokeniser, hand-over."""
+    kernels: str | None = None
+    """Name of the profile that was fitted on this engine's kernels, taken where the accelerator has it."""
     cuda_graph_max_batch: Annotated[int, Field(ge=0)] = 512
     """Decode steps of up to this many sequences a rank replay a captured graph; 0 for none."""
     memory_frac: Annotated[float, Field(gt=0, le=1)] = 0.9

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from clustersim.cost.collectives import Fabric
 from clustersim.cost.host import ServingEngine
 from clustersim.cost.profile import Fit, Profile
+from clustersim.cost.tables import OpTable, load_table
 from clustersim.hardware.accelerator import Accelerator
 from clustersim.hardware.figure import Evidence
 from clustersim.models.layout import Parallelism
@@ -41,6 +42,8 @@ class Estimate:
     evidence: Evidence
     source: str
     rel_error: float | None = None
+    measured: Numbers = field(default_factory=lambda: np.zeros(()))
+    """How much the answer is that of measured rows: 1 at a row, 0 where the law stands alone."""
 
     @property
     def bound_by(self) -> Part:
@@ -60,6 +63,7 @@ class CostModel:
     fabric: Fabric
     engine: ServingEngine
     imbalance: float = 1.0
+    _tables: dict[tuple[str, str], OpTable | None] = field(default_factory=dict, compare=False, repr=False)
 
     def ops(self, shape: StepShape) -> list[Op]:
         """Return the operators of a step on the busiest rank."""
@@ -80,6 +84,12 @@ class CostModel:
         bandwidth = self.device.memory_bandwidth_bytes_per_s.value
         size = (op.flops, op.bytes, op.depth, op.tasks)
         seconds = fit.seconds(*size, peak_flops_per_s=peak, bandwidth_bytes_per_s=bandwidth)
+        table = self.table(op.family, op.dtype)
+        measured: Numbers = np.zeros(())
+        if table is not None:
+            correction = table.correct(*size)
+            raw = np.maximum(op.flops / peak, op.bytes / bandwidth)
+            seconds, measured = np.maximum(seconds * correction.factor, raw), correction.measured
         compute = op.flops / (peak * fit.compute_frac)
         memory = op.bytes / (bandwidth * fit.memory_frac)
         work = np.minimum(np.maximum(compute, memory), seconds)
@@ -89,7 +99,14 @@ class CostModel:
         seconds = np.where(present, seconds, 0.0)
         part = np.where(compute > memory, PARTS.index("compute"), PARTS.index("memory"))
         error = fit.error.median_ape_frac if fit.error else None
-        return Estimate(seconds, work, seconds - work, part, fit.evidence, fit.source, error)
+        return Estimate(seconds, work, seconds - work, part, fit.evidence, fit.source, error, measured)
+
+    def table(self, family: str, dtype: str) -> OpTable | None:
+        """Return the device's measured rows of a family of operators, where there are some."""
+        key = (family, dtype)
+        if key not in self._tables:
+            self._tables[key] = load_table(self.profile, family, dtype)
+        return self._tables[key]
 
     def fit(self, family: str, dtype: str) -> tuple[Fit, float]:
         """Return the fitted constants of a family of operators, and the peak they are a share of, in FLOP/s.

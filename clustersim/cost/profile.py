@@ -240,6 +240,14 @@ class Profile(Value):
     unvalidated: bool = False
     """Whether it was measured and never held against whole steps of a model."""
 
+    def table_file(self, family: str, dtype: str) -> Path | None:
+        """Return the file of measured rows of a family and data type, None where there is none."""
+        file = self.tables.get(family, {}).get(SYNONYMS.get(dtype, dtype))
+        if file is None:
+            return None
+        places = [root / self.device / self.name / file for root in (user_folder(), folder())]
+        return next((place for place in places if place.is_file()), None)
+
     def applied_to(self, device: Accelerator) -> Accelerator:
         """Return the accelerator with the figures measured on it, where this profile's fractions are shares of them.
 
@@ -301,18 +309,21 @@ def user_folder() -> Path:
     return Path(given).expanduser() if given else Path.home() / ".clustersim" / "profiles"
 
 
-def load_profile(device: str, name: str | None = None) -> Profile | None:
+def load_profile(device: str, name: str | None = None, kernels: str | None = None) -> Profile | None:
     """Return a device's profile, or None where it has none (then `generic` serves).
 
     The user's profiles and the built-in ones count alike; of one name, the user's. Without a name: the one of the
-    best evidence (measured, fitted, ..., assumed), and of those the newest; one measured while other programs
+    best evidence (measured, fitted, ..., assumed), of those the one named by `kernels` (an engine's own), and of
+    the rest the newest; one measured while other programs
     ran yields to any other. Families and collectives that it lacks come from the next best.
     """
-    return _load_profile(device, name, (folder(), user_folder()))
+    return _load_profile(device, name, kernels, (folder(), user_folder()))
 
 
 @cache
-def _load_profile(device: str, name: str | None, folders: tuple[Path, ...]) -> Profile | None:
+def _load_profile(
+    device: str, name: str | None, kernels: str | None, folders: tuple[Path, ...]
+) -> Profile | None:
     paths = {
         path.parent.name: path for root in folders for path in sorted((root / device).glob("*/profile.yaml"))
     }
@@ -321,7 +332,7 @@ def _load_profile(device: str, name: str | None, folders: tuple[Path, ...]) -> P
             raise InputError(unknown(f"profile of {device}", name, paths))
         return read_profile(paths[name])
     profiles = sorted((read_profile(path) for path in paths.values()), key=_newest, reverse=True)
-    profiles.sort(key=_worth)
+    profiles.sort(key=lambda profile: (*_worth(profile), profile.name != kernels))
     return _completed(profiles[0], profiles[1:]) if profiles else None
 
 

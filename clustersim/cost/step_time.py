@@ -8,7 +8,7 @@ ranks, keys that prefill reads (see `Op.varies`). Each of these sums is one curv
 from __future__ import annotations
 
 from functools import cached_property
-from math import ceil
+from math import ceil, log2
 
 import numpy as np
 
@@ -34,6 +34,7 @@ class StepTime:
         self._decode: dict[int, Curve] = {}
         self._attention: dict[int, Curve] = {}
         self._single: dict[Varies, Curve] = {}
+        self._corrections: dict[tuple[object, ...], float] = {}
         engine, device = cost.engine, cost.device
         self._step_host = engine.step_overhead_s.value
         self._seq_host = engine.sequence_overhead_s.value
@@ -107,9 +108,21 @@ class StepTime:
             flops, moved, depth, tasks = kernel.work(queries, pairs, keys, sequences)
             terms = (flops * a_flop, moved * a_byte, depth * a_depth, tasks * a_task)
             largest = max(terms)
-            smooth = largest * sum((term / largest) ** p for term in terms) ** (1 / p)
-            total += kernel.layers * max(smooth + overhead, self._launch)
+            smooth = largest * sum((term / largest) ** p for term in terms) ** (1 / p) + overhead
+            smooth *= self._correction(kernel, flops, moved, depth, tasks)
+            total += kernel.layers * max(smooth, self._launch)
         return total
+
+    def _correction(self, kernel: PrefillKernel, *work: float) -> float:
+        """Return the factor of measured rows, looked up for work rounded to an eighth of an octave."""
+        table = self.cost.table(kernel.family, kernel.dtype)
+        if table is None:
+            return 1.0
+        key = (kernel.family, *(round(8 * log2(max(x, 1e-3))) for x in work))
+        if key not in self._corrections:
+            at = [2.0 ** (step / 8) for step in key[1:]]  # type: ignore[operator]  # numbers after the family
+            self._corrections[key] = float(table.correct(*at).factor)
+        return self._corrections[key]
 
     # ---- everything else -------------------------------------------------------------------------------------
 

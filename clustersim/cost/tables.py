@@ -9,14 +9,19 @@ distance of ln 2 and ln 4 from the nearest row, that is where the work differs b
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cache, cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from clustersim.cost.profile import Profile
+from clustersim.hardware.accelerator import load_accelerator
+
 Floats = NDArray[np.float64]
 _NEAREST = 6
+_WORK = ("flops", "bytes", "depth", "tasks")
 _NEAR, _FAR = float(np.log(2.0)), float(np.log(4.0))
 
 
@@ -30,12 +35,10 @@ class Correction(NamedTuple):
 class OpTable:
     """Measured seconds of one family and data type on one device; `work` has shape (rows, 4)."""
 
-    def __init__(self, work: Floats, seconds: Floats, law_s: Floats, rel_error: float | None = None) -> None:
+    def __init__(self, work: Floats, seconds: Floats, law_s: Floats) -> None:
         self._place = _place(work)
         self._log_factor = np.log(seconds / law_s)
         self.num_rows = len(seconds)
-        self.rel_error = rel_error
-        """Median relative error of the corrected law on shapes that were left out."""
 
     @cached_property
     def _tree(self) -> object:
@@ -54,6 +57,31 @@ class OpTable:
         near = np.clip((_FAR - distance[:, 0]) / (_FAR - _NEAR), 0.0, 1.0)
         shape = each[0].shape
         return Correction(np.exp(log_factor * near).reshape(shape), near.reshape(shape))
+
+
+def load_table(profile: Profile, family: str, dtype: str) -> OpTable | None:
+    """Return the measured rows of a family and data type of a profile, None where it has none."""
+    path = profile.table_file(family, dtype)
+    if path is None:
+        return None
+    work, seconds = _read(path)
+    fit = profile.fit(family, dtype)
+    device = profile.applied_to(load_accelerator(profile.device))
+    law_s = fit.seconds(
+        *work.T,
+        peak_flops_per_s=device.peak_flops_per_s(fit.peak).value,
+        bandwidth_bytes_per_s=device.memory_bandwidth_bytes_per_s.value,
+    )
+    return OpTable(work, seconds, law_s)
+
+
+@cache
+def _read(path: Path) -> tuple[Floats, Floats]:
+    """Return (work (rows, 4), seconds (rows,)) of a table's file."""
+    import pandas as pd
+
+    rows = pd.read_parquet(path, columns=[*_WORK, "seconds"])
+    return rows[list(_WORK)].to_numpy(dtype=float), rows["seconds"].to_numpy(dtype=float)
 
 
 def _place(work: Floats) -> Floats:

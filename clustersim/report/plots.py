@@ -151,7 +151,7 @@ def bars(result: Result, plan: DeploymentPlan) -> list[Mapping[str, Any]]:
         },
         {
             "title": "Memory of one accelerator",
-            "note": f"{capacity / GIGA:,.0f} GB of {plan.cluster.node.accelerator.name}, the busiest rank.",
+            "note": f"{capacity / GIGA:,.4g} GB of {plan.cluster.node.accelerator.name}, the busiest rank.",
             "parts": [
                 _part(what, f"memory-{index}", size / capacity, f"{size / GIGA:,.3g} GB")
                 for index, (what, size) in enumerate(rows)

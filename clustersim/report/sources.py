@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from clustersim.hardware.figure import Figure
 from clustersim.hardware.link import Link
 from clustersim.kinds import Value
 from clustersim.models.ops import COLLECTIVES, Op
@@ -36,9 +37,8 @@ def _rows(thing: str, of: Value, fields: tuple[str, ...]) -> Iterator[Source]:
         figure = dump[yaml_name(field)]
         if figure is not None:
             name = yaml_name(field).replace("_", " ")
-            yield Source(
-                f"{thing} {dump['name']}", name, str(figure["value"]), figure["evidence"], _dated(figure)
-            )
+            value = _value(field, getattr(of, field).value) or str(figure["value"])
+            yield Source(f"{thing} {dump['name']}", name, value, figure["evidence"], _dated(figure))
 
 
 #: Suffix of a field -> unit, the longer suffixes first.
@@ -112,8 +112,8 @@ def _price(plan: DeploymentPlan) -> Iterator[Source]:
 
 
 def _engine(plan: DeploymentPlan) -> Iterator[Source]:
-    fields = ("step_overhead_s", "sequence_overhead_s", "reserved_bytes")
-    yield from _rows("engine", plan.deployment.serving_engine, fields)
+    engine = plan.deployment.serving_engine
+    yield from _rows("engine", engine, tuple(name for name, value in engine if isinstance(value, Figure)))
 
 
 def _ops(plan: DeploymentPlan) -> list[Op]:

@@ -114,7 +114,7 @@ def answer(result: Result, plan: DeploymentPlan) -> Iterator[str]:
         yield (
             f"{metrics['goodput_frac'] * 100:.1f} % of the requests that arrived met the SLO "
             f"({words.slos(result.scenario, plan.index)}): {words.number(metrics['request_goodput'])} of "
-            f"{words.number(metrics['request_throughput'])} requests a second."
+            f"{words.number(words.arrivals_per_s(result, plan))} a second."
         )
     cost = metrics["usd_per_output_mtok"]
     money = (
@@ -128,6 +128,13 @@ def answer(result: Result, plan: DeploymentPlan) -> Iterator[str]:
 
 def _keeps_up(plan: DeploymentPlan, metrics: Mapping[str, Any]) -> str:
     name, use = plan.deployment.name, metrics["utilisation"]
+    if not metrics["completed"]:
+        rejected = (
+            f"; {metrics['failed']:,} of {metrics['num_requests']:,} were rejected"
+            if metrics["failed"]
+            else ""
+        )
+        return f"{name} finished none of the requests that arrived in the measured window{rejected}."
     most = f"the {words.number(metrics['capacity_requests_per_s'])} requests a second that it could finish at best"
     if metrics["regime"] == "OVERLOADED":
         return (
@@ -195,7 +202,12 @@ def tiles(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     yield "Output", words.number(metrics["tokens_per_s_per_gpu"]), "tok/s/GPU", f"{user} tok/s a user"
     yield "Cost", words.usd(metrics["usd_per_output_mtok"]), "", "per million output tokens"
     energy = words.number(metrics["joules_per_output_token"])
-    yield "Energy", energy, "J", f"per output token; {words.carbon_per_1k(metrics)} per 1k requests"
+    yield (
+        "Energy",
+        energy,
+        "" if energy == words.UNKNOWN else "J",
+        f"per output token; {words.carbon_per_1k(metrics)} per 1k requests",
+    )
     yield (
         "FLOP/s in use (MFU)",
         words.percent(metrics["mfu"]),

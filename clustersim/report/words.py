@@ -133,18 +133,23 @@ def slo(limits: Mapping[str, float]) -> str:
 def slos(scenario: Scenario, deployment: int) -> str:
     """Return what a deployment's requests were promised, in words; "" for nothing."""
     found = promises(scenario, deployment)
-    return slo(found[0]) if len(found) == 1 else f"{len(found)} different SLOs" if found else ""
+    return slo(found[0]) if len(found) == 1 else "each tenant's SLO" if found else ""
 
 
 def goodput(result: Result, plan: DeploymentPlan, metrics: Mapping[str, Any]) -> str:
-    """Return the requests a second that kept their promise, of those that finished."""
-    done = metrics["request_throughput"]
+    """Return the requests a second that kept their promise, of those that arrived."""
     if metrics["request_goodput"] is None:
-        return f"{number(done)} req/s finished (no SLO given)"
+        return f"{number(metrics['request_throughput'])} req/s finished (no SLO given)"
     share = metrics["goodput_frac"]
     kept = "" if share is None else f" ({share * 100:.1f} %)"
-    of = f"{number(metrics['request_goodput'])} of {number(done)} req/s{kept}"
+    of = f"{number(metrics['request_goodput'])} of {number(arrivals_per_s(result, plan))} req/s{kept}"
     return f"goodput {of} within {slos(result.scenario, plan.index)}"
+
+
+def arrivals_per_s(result: Result, plan: DeploymentPlan) -> float:
+    """Return the requests a second that arrived in the window: what goodput is a share of."""
+    served = result.served[plan.index]
+    return float(served.arrived.sum()) / served.length_s
 
 
 def fleet(scenario: Scenario) -> str:

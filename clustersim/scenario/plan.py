@@ -16,6 +16,7 @@ from clustersim.cost.model import CostModel
 from clustersim.cost.profile import Profile, generic, load_profile
 from clustersim.cost.step_time import StepTime
 from clustersim.errors import InputError, Problem, unknown
+from clustersim.hardware.accelerator import Accelerator
 from clustersim.hardware.site import Site
 from clustersim.models.layout import Parallelism, check_layout
 from clustersim.scenario.schema import Cluster, Deployment, Scenario
@@ -41,7 +42,13 @@ class DeploymentPlan:
     def profile(self) -> Profile:
         """The measured or fitted profile of the accelerator, or the generic one."""
         device = self.cluster.node.accelerator.name.rstrip("*")
-        return load_profile(device, self.deployment.profile) or generic()
+        kernels = self.deployment.serving_engine.kernels
+        return load_profile(device, self.deployment.profile, kernels) or generic()
+
+    @cached_property
+    def accelerator(self) -> Accelerator:
+        """The accelerator, with the figures measured on it where its profile says so."""
+        return self.profile.applied_to(self.cluster.node.accelerator)
 
     @cached_property
     def fabric(self) -> Fabric:
@@ -56,7 +63,7 @@ class DeploymentPlan:
         """The cost model of a replica."""
         deployment = self.deployment
         return CostModel(
-            deployment.model, deployment.parallelism, deployment.formats, self.cluster.node.accelerator,
+            deployment.model, deployment.parallelism, deployment.formats, self.accelerator,
             self.profile, self.fabric, deployment.serving_engine, deployment.expert_imbalance,
         )  # fmt: skip
 
@@ -66,7 +73,7 @@ class DeploymentPlan:
         deployment = self.deployment
         return Memory(
             deployment.model, deployment.parallelism, deployment.formats, deployment.serving_engine,
-            self.cluster.node.accelerator.memory_bytes.value,
+            self.accelerator.memory_bytes.value,
             deployment.scheduler.max_step_tokens or self.max_model_len, deployment.scheduler.max_num_seqs,
         )  # fmt: skip
 

@@ -78,7 +78,7 @@ def explain(plan: DeploymentPlan, name: str, shape: StepShape) -> StepAccount:
         moved = float(op.bytes) if op.ranks == 1 else float(op.message_bytes)
         rows.append(
             OpRow(op.name, op.shape, op.count, float(op.flops), moved, float(estimate.seconds), total,
-                  estimate.bound_by, estimate.evidence, estimate.source)
+                  estimate.bound_by, "measured" if estimate.measured > 0.5 else estimate.evidence, estimate.source)
         )  # fmt: skip
         parts["launch"] += launch
         parts[PARTS[int(estimate.work_part)]] += total - launch

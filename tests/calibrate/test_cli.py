@@ -68,6 +68,8 @@ def test_a_run_writes_a_profile_that_clustersim_loads(
     assert (profile.name, profile.evidence) == ("local", "measured")
     assert profile.device_figures is not None
     assert profile.device_figures.driver_name == "Fake 1"
+    assert profile.provenance.started <= profile.provenance.ended
+    assert profile.provenance.started
     assert [path.name for path in (tmp_path / "local-cpu" / "local").glob("*.yaml")] == ["profile.yaml"]
     assert calibrate(*FAKE) == 0, "a run that ended is measured anew"
     assert len(list((tmp_path / ".runs").glob("*done-*"))) >= 1

@@ -81,6 +81,12 @@ def test_failures_are_counted_by_case(tmp_path: Path) -> None:
     assert [error["what"] for error in read_lines(tmp_path / ERRORS)] == ["hung", "failed"]
 
 
+def test_sessions_keep_what_they_say_of_the_device(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.add_session({"started": "now", "kind": "cpu"})
+    assert [session["started"] for session in store.sessions()] == ["now"]
+
+
 def test_the_manifest_knows_every_file(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.add(samples(1))

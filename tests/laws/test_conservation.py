@@ -90,7 +90,7 @@ def test_the_timeline_adds_up_to_the_whole(result) -> None:
     assert integral("output_tokens_per_s") == pytest.approx(output)
     assert integral("prefill_tokens_per_s") == pytest.approx(rows["input_tokens"].sum())
     assert 2 * integral("busy_frac") == pytest.approx((runs["end_s"] - runs["start_s"]).sum())
-    assert integral("queue") == pytest.approx((rows["scheduled_s"] - rows["arrival_s"]).sum(), rel=1e-6)
+    assert integral("queue") == pytest.approx((rows["scheduled_s"] - rows["entered_s"]).sum(), rel=1e-6)
     assert integral("power_w") / 3.6e6 == pytest.approx(result["it_energy_kwh"], rel=0.005)
 
 

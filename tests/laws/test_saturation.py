@@ -75,7 +75,8 @@ def test_a_lone_request_takes_what_its_steps_add_up_to(model: str) -> None:
     workload = {"lengths": lengths, "num_requests": 1}
     result = simulate(toy.scenario(deployment={"model": model}, workload=workload))
     cost = result.plans[0].cost
-    prefill = float(cost.step_s(StepShape.prefill(input_tokens), False))
+    frontend = cost.engine.frontend_s.value
+    prefill = frontend + float(cost.step_s(StepShape.prefill(input_tokens), False))
     steps = [
         float(cost.step_s(StepShape.decode(1, input_tokens + j), True)) for j in range(1, thinking + answer)
     ]

@@ -1,4 +1,4 @@
-"""Small runs that the report's tests share: one that keeps up, one that does not, one that rejects, one of many parts."""
+"""Small runs that the report's tests share: one keeps up, one does not, one rejects, one has many parts."""
 
 from __future__ import annotations
 

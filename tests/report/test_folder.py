@@ -158,7 +158,7 @@ def test_what_no_run_wrote_is_refused(stable, tmp_path):
         with pytest.raises(InputError):
             write(stable, tmp_path / name)
         assert sorted(map(str, tmp_path.rglob("*"))) == before
-    with pytest.raises(InputError, match="notes.txt"):
+    with pytest.raises(InputError, match=r"notes\.txt"):
         check_folder(tmp_path / "mixed")
     (tmp_path / "empty").mkdir()
     assert write(stable, tmp_path / "empty")

@@ -60,6 +60,12 @@ def test_an_overloaded_page_gives_no_number_for_its_tail(overloaded):
     assert text.count("p99 unbounded") == 3
 
 
+def test_a_run_that_finishes_nothing_is_not_said_to_keep_up(rejecting):
+    text = Words(html(rejecting)).text
+    assert "d finished none of the requests" in text
+    assert "keeps up" not in text
+
+
 def test_names_stay_text(rich_one):
     page = html(rich_one)
     assert "<script>alert" not in page
@@ -104,6 +110,10 @@ def test_every_figure_has_evidence_and_source(rich_one):
             "operator",
         }
         assert all(row.evidence and row.source for row in rows)
+    values = {
+        row.figure: row.value for row in sources(rich_one.plans[0]) if row.thing == "accelerator h100-sxm"
+    }
+    assert values["memory bandwidth"] == "3.35 TB/s"
     assert any(row.thing == "link nvlink4" for row in sources(rich_one.plans[1]))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from itertools import pairwise
 
 import pytest
 
@@ -28,7 +29,7 @@ def test_tracks_are_in_order_and_slices_do_not_overlap(name, request):
         times = [event["ts"] for event in events]
         assert times == sorted(times)
         if phase == "X":
-            for one, two in zip(events, events[1:], strict=False):
+            for one, two in pairwise(events):
                 assert one["dur"] >= 0
                 assert one["ts"] + one["dur"] <= two["ts"] + 1e-3
 
