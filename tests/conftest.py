@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+
 import pytest
 from hypothesis import HealthCheck, settings
+
+# A developer's own measured profiles must not change what the tests expect.
+os.environ["CLUSTERSIM_PROFILES"] = tempfile.mkdtemp(prefix="clustersim-no-profiles-")
 
 settings.register_profile(
     "laws", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]

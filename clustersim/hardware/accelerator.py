@@ -42,6 +42,8 @@ class Accelerator(Value):
     vendor: str
     year: int
     """The year in which it was first sold."""
+    needs_profile: bool = False
+    """Whether its figures are placeholders, so that it cannot be simulated before a profile of it is measured."""
     kind: Literal["gpu", "consumer_gpu", "tpu", "asic", "wafer", "edge", "mobile", "cpu"]
 
     fp32_flops_per_s: Figure[FlopsPerSecond] | None = None

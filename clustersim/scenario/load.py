@@ -45,6 +45,10 @@ def json_schema() -> dict[str, Any]:
         "description": "A file beside this one, or a built-in scenario.",
     }
     properties["workload"] = properties["workloads"]["items"]
+    schema["$defs"]["Workload"]["properties"]["use"] = {
+        "enum": list(library.names("workloads")),
+        "description": "The built-in workload that these settings start from.",
+    }
     schema["required"] = [name for name in schema["required"] if name != "workloads"]
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return schema
@@ -237,7 +241,7 @@ def _use(document: Document) -> Document:
             what = unknown("workload", name, library.names("workloads"), "clustersim list workloads")
             raise InputError([Problem(f"{document.place((*here, 'use'))}: workloads.{index}.use", what)])
         base = read_yaml(library.find("workloads", name))
-        filled.append(_merge(base.data, workload))
+        filled.append({key: value for key, value in _merge(base.data, workload).items() if key != "use"})
         for key, place in base.places.items():
             places.setdefault((*here, *key), place)
     return Document({**document.data, "workloads": filled}, places, document.file)

@@ -182,7 +182,11 @@ def _fits(plan: DeploymentPlan) -> Iterator[tuple[Key, str]]:
         except InputError as error:
             yield (*key, "profile"), str(error)
             return
-    if memory.blocks_per_rank == 0:
+    device = plan.cluster.node.accelerator
+    if device.needs_profile and plan.profile is generic():
+        what = f"nothing is known of {device.name} until it is measured: python -m calibrate run"
+        yield (*key, "on"), what
+    elif memory.blocks_per_rank == 0:
         yield (*key, "model"), _does_not_fit(plan)
     elif memory.tokens_per_rank < plan.max_model_len and deployment.max_model_len is not None:
         yield (

@@ -67,8 +67,6 @@ class Workload(Value):
     name: Annotated[str, Field(min_length=1)] = "workload"
     to: str | None = None
     """Name of the deployment that serves it."""
-    use: str | None = None
-    """Name of the built-in workload that these settings started from."""
     source: str = ""
     """Where the figures come from."""
     arrivals: Annotated[Arrivals, OneOf("arrivals")] | None = None

@@ -263,7 +263,7 @@ SETTINGS = {
     "deployments.serve.replcas=4": "--set deployments.serve.replcas=4: deployments.0.replcas: no key",
     "deployments.serve.replicas=many": "--set deployments.serve.replicas=many: deployments.0.replicas",
     "horizon=1": '--set horizon=1: horizon: 1 has no unit; write it like "1 h"',
-    "horizon.x=1": "is not a time",
+    "horizon.x=1": "which has no",
     "name.0=[": "not valid YAML",
 }
 
