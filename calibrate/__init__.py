@@ -8,7 +8,7 @@ fit uses (the law is in `clustersim.cost.profile`). Columns are those of aiconfi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -177,6 +177,13 @@ class Device:
     keep: Mapping[str, str] = field(default_factory=dict)
     """A further condition on the rows, by folder of tables."""
     caveats: tuple[str, ...] = ()
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Family -> data types whose rows are not used."""
+
+    @property
+    def engine(self) -> tuple[str, str]:
+        """Return the engine, and its version, whose kernels name the profile."""
+        return self.engines.get("gemm", self.engines[""])
 
 
 _TRTLLM = {"": ("trtllm", "1.3.0rc20")}
@@ -207,6 +214,23 @@ DEVICES = {
          "moe fp8_block from one expert-parallel rank: its kernel walks the others' tokens too."),
     ),
 }  # fmt: skip
+
+_VLLM_CAVEAT = (
+    "mla, collectives, moe_imbalance, fp8 matrix products and data types that vllm has no table of are those of the"
+    " profile silicon (trtllm 1.3.0rc20): vllm timed its fp8 ones with the host in the way (70 us and more at any"
+    " size for fp8_block)."
+)
+_VLLM = {**_TRTLLM, **dict.fromkeys(("gemm", "moe", "attention"), ("vllm", "0.24.0"))}
+#: Name of a profile -> devices. Those after the first hold another engine's kernels, the rest from the first.
+VARIANTS: Mapping[str, Mapping[str, Device]] = {
+    "silicon": DEVICES,
+    "vllm": {
+        name: replace(
+            DEVICES[name], engines=_VLLM, left_out={"gemm": ("fp8", "fp8_block")}, caveats=(_VLLM_CAVEAT,)
+        )
+        for name in ("h100-sxm", "h200-sxm", "b200-sxm")
+    },
+}
 
 
 def tables_folder() -> Path:

@@ -4,27 +4,28 @@
 
 The law is that of `clustersim.cost.profile`, the definitions of flops, bytes, depth and tasks those of
 `calibrate`. Rows faster than the raw roofline are refused and counted. Shapes are split 70 : 30 into fitted
-and held-out by a hash, and every error stored is on held-out shapes.
+and held-out by a hash, and every error stored is on held-out shapes. Beside the constants go measured rows, which
+correct the law near them (`calibrate.silicon_tables`, `clustersim.cost.tables`).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
 import pandas as pd
 from scipy.interpolate import RegularGridInterpolator
 
-from calibrate import DEVICES, FAMILIES, Device, Mask, Rows, read_table, tables_folder
-from calibrate.law import Terms, best_constant, descend, fit_law, judge, law, written
+from calibrate import DEVICES, FAMILIES, VARIANTS, Device, Mask, read_table, tables_folder
+from calibrate.law import best_constant, descend, fit_law, judge, law, written
+from calibrate.silicon_tables import Split, measured_rows, split, write_tables
 from clustersim.cost.profile import (
-    BY_KV_DTYPE,
-    PEAKS,
     RING_STEPS,
     Array,
     CollectiveFit,
+    Error,
     Fit,
     Imbalance,
     Profile,
@@ -34,7 +35,6 @@ from clustersim.hardware.accelerator import Accelerator, load_accelerator
 from clustersim.units import GIGA, MILLI
 
 VERSION, DATE = "0.12.0", "2026-11-22"
-_MAX_ROWS = 20_000
 _CAVEATS = [
     "Kernels timed warm and back to back: no launch gaps of a real engine, which cost elsewhere.",
     "fp8 matrix products include quantising of activations, but not the search for its scale, which was timed apart"
@@ -44,23 +44,23 @@ _CAVEATS = [
     "attention: a head size of 128 rules the fit; 64, 192 and 256 weigh a twentieth and can be 2x off.",
     "attention_decode leaves out more than 32 query heads a KV head: a ten times slower kernel.",
 ]
+_ALL_LOADS = FAMILIES["moe"]._replace(keep="num_tokens > 0")
 _DTYPES = {
     "bfloat16": "bf16", "fp8": "fp8", "fp8_block": "fp8_block", "nvfp4": "nvfp4", "sq": "int8",
     "int8_wo": "w8a16", "int4_wo": "w4a16", "w4a16_mxfp4": "w4a16_mxfp4", "w4a8_mxfp4_mxfp8": "w4a8_mxfp4",
 }  # fmt: skip
 
 
-def with_static_scales(table: pd.DataFrame, device: Device) -> pd.DataFrame:
-    """Take the search for the largest activation off the fp8 rows, where it was timed apart; (m, k) -> seconds.
+def with_static_scales(table: pd.DataFrame, device: Device, source: str) -> tuple[pd.DataFrame, str]:
+    """Take the search for the largest activation off fp8 rows, where it was timed apart; (m, k) -> seconds.
 
     The engine's module finds a scale at each call; checkpoints with static scales, as are usual, skip that kernel.
-    Between the measured shapes linear in log m and log k, outside the nearest.
+    Between the measured shapes linear in log m and log k, outside the nearest. Returns the rows and their source.
     """
     engine, version = device.engines[""]
     path = tables_folder() / device.tables / "quantize" / engine / version / "computescale_perf.parquet"
-    fp8 = table["gemm_dtype"] == "fp8"
-    if not path.exists() or not fp8.any():
-        return table
+    if not path.exists():
+        return table, source
     search = (
         pd.read_parquet(path)
         .query("quant_dtype == 'fp8'")
@@ -73,51 +73,36 @@ def with_static_scales(table: pd.DataFrame, device: Device) -> pd.DataFrame:
         for name, axis in (("m", log_m), ("k", log_k))
     ]
     spent = RegularGridInterpolator((log_m, log_k), search.to_numpy() * MILLI)(np.stack(at, axis=1))
-    return table.assign(seconds=table.seconds - np.where(fp8, spent, 0.0))
-
-
-def _draw(table: pd.DataFrame) -> Array:
-    """Return a number in [0, 1) a row, from its shape alone."""
-    shape = table.select_dtypes("number").drop(columns=["latency", "seconds"])
-    return pd.util.hash_pandas_object(shape, index=False).to_numpy(dtype=np.uint64) / 2.0**64
+    return table.assign(seconds=table.seconds - spent), f"{source}, less {path.relative_to(tables_folder())}"
 
 
 def fit_family(name: str, dtype: str, table: pd.DataFrame, chip: Accelerator, source: str) -> Fit | None:
     """Fit the law to one family and data type; None for under 100 rows that could be true."""
-    peak = "bf16" if name in BY_KV_DTYPE else PEAKS[dtype]
-    table = table.iloc[np.argsort(_draw(table), kind="stable")[:_MAX_ROWS]]
-    rows, measured, draw = FAMILIES[name].work(table, dtype), table.seconds.to_numpy(), _draw(table)
-    compute = rows.flops / chip.peak_flops_per_s(peak).value
-    memory = rows.bytes / chip.memory_bandwidth_bytes_per_s.value
-    raw = np.maximum(compute, memory)
-    true = measured >= raw
-    if true.sum() < 100:
-        return None
-    held = np.modf(draw * 1e6)[0] >= 0.7
-    train = true & ~held
+    return fit_split(split(name, dtype, table, chip), source)
 
-    terms = Terms(compute, memory, rows.depth, rows.tasks)
-    x = fit_law(terms.at(train), measured[train], np.sqrt(rows.weight[train]))
+
+def fit_split(parts: Split, source: str) -> Fit | None:
+    """Fit the law to the rows that are for it; None for under 100 that could be true."""
+    if parts.true.sum() < 100:
+        return None
+    train, measured = parts.train, parts.measured
+    x = fit_law(parts.terms.at(train), measured[train], np.sqrt(parts.rows.weight[train]))
+    predicted, raw, constant = law(x, parts.terms), parts.terms.raw_s, parts.constant
+
+    def error(of: Mask) -> Error | None:
+        return judge(predicted, raw, measured, parts.held & of, constant)
+
+    bands = {name: error(band) for name, band in parts.rows.bands.items()}
     return Fit(
         compute_frac=x[0], memory_frac=x[1], overhead_s=written(x[2], "s"), smoothness=x[3],
-        span_s=written(x[4], "s"), task_s=written(x[5], "s"), peak=peak,
-        evidence="fitted", source=source, num_rows=int(train.sum()), num_refused=int((~true).sum()),
-    ).model_copy(update=_errors(law(x, terms), raw, measured, rows, held=held & true, train=train))  # fmt: skip
-
-
-def _errors(
-    predicted: Array, raw: Array, measured: Array, rows: Rows, *, held: Mask, train: Mask
-) -> dict[str, Any]:
-    """Return a fit's `error` and `bands`, beside those of the best constant for its own headline rows."""
-    known = train & rows.headline if (train & rows.headline).any() else train
-    constant = best_constant(raw[known], measured[known])
-    bands = {
-        name: judge(predicted, raw, measured, held & band, constant) for name, band in rows.bands.items()
-    }
-    return {
-        "error": judge(predicted, raw, measured, held & rows.headline, constant),
-        "bands": {name: error for name, error in bands.items() if error},
-    }
+        span_s=written(x[4], "s"), task_s=written(x[5], "s"), peak=parts.peak,
+        evidence="fitted", source=source, num_rows=int(train.sum()), num_refused=int((~parts.true).sum()),
+    ).model_copy(
+        update={
+            "error": error(parts.rows.headline),
+            "bands": {name: found for name, found in bands.items() if found},
+        }
+    )  # fmt: skip
 
 
 def fit_collective(operation: str, table: pd.DataFrame, link: float, source: str) -> CollectiveFit:
@@ -189,33 +174,70 @@ def fit_imbalance(table: pd.DataFrame) -> Imbalance:
                      decode=by_ranks(both[(each >= 0.25) & (each <= 4)]), num_rows=len(both))  # fmt: skip
 
 
-def fit_device(name: str) -> Profile:
-    """Fit everything for one accelerator."""
-    device, chip = DEVICES[name], load_accelerator(name)
+@dataclass(frozen=True)
+class Fitted:
+    """A profile and the rows that go with it, by file."""
+
+    profile: Profile
+    tables: dict[str, pd.DataFrame]
+
+
+def fit_device(name: str, variant: str = "silicon", base: Fitted | None = None) -> Fitted:
+    """Fit everything for one accelerator, for a variant with what it lacks from `base`."""
+    device, chip = VARIANTS[variant][name], load_accelerator(name)
     fits: dict[str, dict[str, Fit]] = {}
-    tables, num_rows = [], 0
+    files: dict[str, dict[str, str]] = {}
+    kept: dict[str, pd.DataFrame] = {}
+    sources, num_rows = [], 0
     for family, spec in FAMILIES.items():
         table, source = read_table(device, spec)
-        tables += [source] if source else []
+        sources += [source] if source else []
         num_rows += len(table)
-        if family == "gemm" and source:
-            table = with_static_scales(table, device)
+        if base and spec.folder not in device.engines:
+            continue
         for column, dtype in _DTYPES.items() if source else ():
             rows = table[table[spec.dtype] == column]
-            if fit := fit_family(family, dtype, rows, chip, source) if len(rows) else None:
-                fits.setdefault(family, {})[dtype] = fit
-    everything = FAMILIES["moe"]._replace(keep="num_tokens > 0")
-    engine, version = device.engines[""]
-    return Profile(
-        schema_version=1, device=name, name="silicon", evidence="fitted",
-        provenance=Provenance(
-            package=f"aiconfigurator-core {VERSION}", license="Apache-2.0", engine=engine,
-            engine_version=version, tables=tables, date=DATE, num_rows=num_rows,
-            caveats=[*_CAVEATS, *device.caveats],
+            if rows.empty or dtype in device.left_out.get(family, ()):
+                continue
+            fitted_from = source
+            if family == "gemm" and dtype == "fp8":
+                rows, fitted_from = with_static_scales(rows, device, source)
+            parts = split(family, dtype, rows, chip)
+            if (fit := fit_split(parts, fitted_from)) is None:
+                continue
+            if better := measured_rows(fit, parts, chip):
+                file = f"{family}.{dtype}.parquet"
+                kept[file], error = better
+                files.setdefault(family, {})[dtype] = f"tables/{file}"
+                fit = fit.model_copy(update={"table_error": error})
+            fits.setdefault(family, {})[dtype] = fit
+    if base:
+        _borrow(base.profile, fits, files)
+    engine, version = device.engine
+    return Fitted(
+        Profile(
+            schema_version=1, device=name, name=variant, evidence="fitted",
+            provenance=Provenance(
+                package=f"aiconfigurator-core {VERSION}", license="Apache-2.0", engine=engine,
+                engine_version=version, tables=sources, date=DATE, num_rows=num_rows,
+                caveats=[*_CAVEATS, *device.caveats],
+            ),
+            fits=fits, collectives=base.profile.collectives if base else fit_collectives(device),
+            moe_imbalance=base.profile.moe_imbalance if base else fit_imbalance(read_table(device, _ALL_LOADS)[0]),
+            tables=files,
         ),
-        fits=fits, collectives=fit_collectives(device),
-        moe_imbalance=fit_imbalance(read_table(device, everything)[0]),
+        kept,
     )  # fmt: skip
+
+
+def _borrow(base: Profile, fits: dict[str, dict[str, Fit]], files: dict[str, dict[str, str]]) -> None:
+    """Add the fits that are only in `base`, and the files of rows that go with them."""
+    for family, dtypes in base.fits.items():
+        for dtype, fit in dtypes.items():
+            if dtype not in fits.setdefault(family, {}):
+                fits[family][dtype] = fit
+                if file := base.tables.get(family, {}).get(dtype):
+                    files.setdefault(family, {})[dtype] = f"../{base.name}/{file}"
 
 
 def write_profile(profile: Profile, out: Path) -> Path:
@@ -237,24 +259,37 @@ def write_profile(profile: Profile, out: Path) -> Path:
 def main(out: Path, devices: tuple[str, ...]) -> None:
     """Fit device profiles to aiconfigurator-core's measured operator tables."""
     for name in devices or DEVICES:
-        profile = fit_device(name)
-        click.echo(f"{write_profile(profile, out)}")
-        for family, fits in profile.fits.items():
-            for kind, fit in fits.items():
-                click.echo(_line(family, kind, fit))
-        for operation, kinds in profile.collectives.items():
-            for kind, collective in kinds.items():
-                click.echo(_line(operation, kind, collective))
+        base = None
+        for variant in (variant for variant, described in VARIANTS.items() if name in described):
+            fitted = fit_device(name, variant, base)
+            base = base or fitted
+            path = write_profile(fitted.profile, out)
+            write_tables(fitted.tables, path.parent / "tables")
+            click.echo(f"{path}")
+            _report(fitted.profile)
+
+
+def _report(profile: Profile) -> None:
+    for family, fits in profile.fits.items():
+        for kind, fit in fits.items():
+            click.echo(_line(family, kind, fit))
+    for operation, kinds in profile.collectives.items():
+        for kind, collective in kinds.items():
+            click.echo(_line(operation, kind, collective))
 
 
 def _line(family: str, kind: str, fit: Fit | CollectiveFit) -> str:
     line = f"  {family:17} {kind:11} {fit.num_rows:6} rows"
     if (error := fit.error) is None:
         return line
-    return (
+    line = (
         f"{line}, held-out median {error.median_ape_frac:6.1%} p90 {error.p90_ape_frac:6.1%}"
         f" (one constant {error.baseline_median_ape_frac:6.1%} {error.baseline_p90_ape_frac:6.1%})"
     )
+    with_rows = fit.table_error if isinstance(fit, Fit) else None
+    if with_rows is None:
+        return line
+    return f"{line}; with rows {with_rows.median_ape_frac:6.1%} {with_rows.p90_ape_frac:6.1%}"
 
 
 if __name__ == "__main__":

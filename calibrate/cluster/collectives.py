@@ -47,7 +47,9 @@ def groups_of(nodes: Sequence[Node]) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def _powers(most: int) -> list[int]:
-    return sorted({*(2**k for k in range(1, most.bit_length()) if 2**k <= most), *([most] if most > 1 else [])})
+    return sorted(
+        {*(2**k for k in range(1, most.bit_length()) if 2**k <= most), *([most] if most > 1 else [])}
+    )
 
 
 def collective_tasks(
@@ -61,13 +63,19 @@ def collective_tasks(
                 if op not in OPS or (ring and op != "all_reduce"):
                     continue
                 for size in (0,) if op == "barrier" else _SIZES[plan]:
-                    shape = {"bytes": size, **({"drained": 1} if size >= DRAINED_FROM else {}), **({"ring": 1} if ring else {})}
+                    shape = {
+                        "bytes": size,
+                        **({"drained": 1} if size >= DRAINED_FROM else {}),
+                        **({"ring": 1} if ring else {}),
+                    }
                     case = Case("collective", op, "fp32", shape, len(ranks), label, "warm")
                     tasks.append(Task((Part(case, ranks),), rule, RING if ring else {}, size > _ALWAYS_TO))
     return tasks
 
 
-def operation(dist: Any, torch: Any, device: str, op: str, size: int, group: Any, ranks: int) -> Callable[[], Any]:
+def operation(
+    dist: Any, torch: Any, device: str, op: str, size: int, group: Any, ranks: int
+) -> Callable[[], Any]:
     """Return one collective on fp32 of `size` bytes, rounded up to what divides among the ranks."""
     count = max(1, math.ceil(size / 4 / ranks)) * ranks
     if op == "barrier":
@@ -94,7 +102,11 @@ def collective(
 ) -> tuple[list[float], int]:  # fmt: skip
     """Time a collective on all its ranks; the first returns seconds a call of the slowest and the calls in a sample."""
     call = operation(dist, torch, device, case.op, case.shape["bytes"], group, len(ranks))
-    drain = operation(dist, torch, device, case.op, DRAIN_BYTES, group, len(ranks)) if case.shape.get("drained") else None
+    drain = (
+        operation(dist, torch, device, case.op, DRAIN_BYTES, group, len(ranks))
+        if case.shape.get("drained")
+        else None
+    )
     first, leads = ranks[0], dist.get_rank() == ranks[0]
     word = torch.zeros(1, dtype=torch.int64, device=device)
     pace, own, calls, wanted = Pace(rule), list[float](), 1, 1

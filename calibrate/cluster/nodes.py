@@ -98,5 +98,7 @@ def _ipv6_of(interface: str) -> list[str]:
     except OSError:
         return []
     return [
-        socket.inet_ntop(socket.AF_INET6, bytes.fromhex(words[0])) for words in lines if words[-1] == interface
+        socket.inet_ntop(socket.AF_INET6, bytes.fromhex(words[0]))
+        for words in lines
+        if words[-1] == interface
     ]

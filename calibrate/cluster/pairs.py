@@ -63,13 +63,16 @@ def pair_tasks(nodes: Sequence[Node], plan: PlanName, rule: Rule) -> list[Task]:
         for pair in pairs[: ALONE_A_ROUND[plan]]:
             tasks += [Task((part(pair, size),), rule) for size in _RESTED]
             tasks += [
-                Task((part(pair, size, drained=1),), rule, optional=size > ALWAYS_TO) for size in _DRAINED[plan]
+                Task((part(pair, size, drained=1),), rule, optional=size > ALWAYS_TO)
+                for size in _DRAINED[plan]
             ]
         if len(pairs) > 1:
             # All pairs send for the same time, so that none is alone at the end.
             same = Rule(rule.max_s, rule.warm_up_s, 0.0, rule.least_samples)
             for size in (2 * MIB, _TOGETHER):
-                tasks.append(Task(tuple(part(pair, size, drained=1, together=len(pairs)) for pair in pairs), same))
+                tasks.append(
+                    Task(tuple(part(pair, size, drained=1, together=len(pairs)) for pair in pairs), same)
+                )
     return tasks
 
 
@@ -78,7 +81,9 @@ def part(pair: tuple[str, str], size: int, **shape: int) -> Part:
     return Part(Case("link", "p2p", "u8", {"bytes": size, **shape}, 2, "-".join(pair), "warm"), pair)
 
 
-def send(dist: Any, torch: Any, device: str, case: Case, ranks: Sequence[int], rule: Rule, sync: Any) -> list[float]:
+def send(
+    dist: Any, torch: Any, device: str, case: Case, ranks: Sequence[int], rule: Rule, sync: Any
+) -> list[float]:
     """Time messages of `case.shape["bytes"]` from the first rank to the second and an empty one back, in seconds.
 
     Before each sample the link is drained by `DRAIN_BYTES` (shape drained=1) or rests for `REST_S`. Both ranks
@@ -108,7 +113,7 @@ def send(dist: Any, torch: Any, device: str, case: Case, ranks: Sequence[int], r
             dist.send(drain, receiver)
         dist.recv(word, receiver)
         sync()
-        if drain is None and size >= KIB:
+        if drain is None:
             time.sleep(REST_S)
         began = time.perf_counter()
         dist.send(message, receiver)

@@ -81,7 +81,12 @@ class Rank:
         return address, int(self.store.port)
 
     def join(
-        self, rank: int, world: int, place: tuple[str, int], groups: Sequence[tuple[int, ...]], timeout_s: float
+        self,
+        rank: int,
+        world: int,
+        place: tuple[str, int],
+        groups: Sequence[tuple[int, ...]],
+        timeout_s: float,
     ) -> str:
         """Join the process group and its subgroups; returns the interface in use.
 
@@ -112,7 +117,9 @@ class Rank:
         """Return the cases of one device worth sweeping."""
         return [case.as_dict() for case in node_sweep.sweep_cases(plan)]
 
-    def measure(self, case_: Mapping[str, Any], ranks: Sequence[int], rule_: Mapping[str, Any]) -> dict[str, Any] | None:
+    def measure(
+        self, case_: Mapping[str, Any], ranks: Sequence[int], rule_: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
         """Measure a case together with `ranks`; returns its Samples as plain data on the first of them."""
         import torch
         import torch.distributed as dist
@@ -139,7 +146,13 @@ class Rank:
 class Group:
     """The driver's end: actors on nodes, joined into one process group."""
 
-    def __init__(self, nodes: Sequence[Node], env: Mapping[str, str], groups: Sequence[tuple[str, ...]], timeout_s: float) -> None:
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        env: Mapping[str, str],
+        groups: Sequence[tuple[str, ...]],
+        timeout_s: float,
+    ) -> None:
         """Place and join; raises RankFailure, after which nothing of it is left."""
         self.nodes, self.env = tuple(nodes), dict(env)
         self.actors: dict[str, Any] = {}
@@ -167,12 +180,16 @@ class Group:
         from ray.util.placement_group import placement_group
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-        bundles = [{"CPU": 1.0, **({"GPU": float(node.num_gpus)} if node.num_gpus else {})} for node in self.nodes]
+        bundles = [
+            {"CPU": 1.0, **({"GPU": float(node.num_gpus)} if node.num_gpus else {})} for node in self.nodes
+        ]
         where = [{"ray.io/node-id": node.node_id} for node in self.nodes]
         self.placement = placement_group(bundles, strategy="STRICT_SPREAD", bundle_label_selector=where)
         ready, _ = ray.wait([self.placement.ready()], timeout=START_TIMEOUT_S)
         if not ready:
-            raise RankFailure("hung", (), f"no placement on {len(bundles)} nodes after {START_TIMEOUT_S:.0f} s")
+            raise RankFailure(
+                "hung", (), f"no placement on {len(bundles)} nodes after {START_TIMEOUT_S:.0f} s"
+            )
         for bundle, node in enumerate(self.nodes):
             for name in node.rank_names:
                 options = {
@@ -264,7 +281,12 @@ def probe(node: Node, env: Mapping[str, str], timeout_s: float) -> str:
     if node.node_id not in alive:
         return "Ray lost the node"
     strategy = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
-    options = {"num_cpus": 1, "num_gpus": 1 if node.num_gpus else 0, "max_restarts": 0, "scheduling_strategy": strategy}
+    options = {
+        "num_cpus": 1,
+        "num_gpus": 1 if node.num_gpus else 0,
+        "max_restarts": 0,
+        "scheduling_strategy": strategy,
+    }
     actor = ray.remote(Rank).options(**options).remote(node.name, dict(env))
     try:
         gather({actor.probe.remote(): node.name}, timeout_s)

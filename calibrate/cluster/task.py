@@ -89,7 +89,9 @@ class Pace:
                 return True
             self.sampling_since = self.now()
         n = len(self.seconds)
-        if n >= rule.most_samples or (n >= MIN_SAMPLES and half_width_frac(self.seconds) <= rule.half_width_frac):
+        if n >= rule.most_samples or (
+            n >= MIN_SAMPLES and half_width_frac(self.seconds) <= rule.half_width_frac
+        ):
             return False
         return n < rule.least_samples or self.now() - self.sampling_since < rule.max_s
 

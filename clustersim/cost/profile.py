@@ -110,6 +110,8 @@ class Fit(Value):
     """Rows left out because they beat the raw roofline, which no machine can."""
     error: Error | None = None
     """On the shapes of models (`bands` says which), held out."""
+    table_error: Error | None = None
+    """The same, with the law corrected by the profile's measured rows, none of them held out."""
     bands: dict[str, Error] = Field(default_factory=dict)
     intervals: dict[str, tuple[float, float]] = Field(default_factory=dict)
     """Constant -> its 95 % interval (SI), by bootstrap over runs, then samples."""
@@ -136,9 +138,8 @@ class Fit(Value):
     def stands_in(self, why: str, peak: Precision) -> Fit:
         """Return this fit for something it was not fitted on: `assumed`, and without the errors."""
         changes: dict[str, object] = {"source": f"{why}: {self.source}", "evidence": "assumed", "peak": peak}
-        return self.model_copy(
-            update={**changes, "num_rows": 0, "num_refused": 0, "error": None, "bands": {}, "intervals": {}}
-        )
+        unknown_here = {"num_rows": 0, "num_refused": 0, "error": None, "table_error": None, "bands": {}}
+        return self.model_copy(update={**changes, **unknown_here, "intervals": {}})
 
 
 class CollectiveFit(Value):

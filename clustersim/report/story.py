@@ -65,8 +65,6 @@ def _kind(part: Any) -> str:
 def _workload(workload: Workload) -> str:
     tenants = workload.tenants
     text = workload.name
-    if workload.use and workload.use != workload.name:
-        text += f", from {workload.use}"
     if tenants:
         text += f", {len(tenants)} tenants"
     arrivals, lengths = workload.arrivals, workload.lengths
