@@ -1,4 +1,4 @@
-"""The time of a message over a link, fitted on samples of known sizes: latency, bandwidth, burst, each with its interval.
+"""The time of a message over a link, fitted on samples of known sizes: latency, bandwidth, burst and their intervals.
 
     seconds(S) = latency + max(0, S - burst) / bandwidth            on a link with a token bucket, at rest
                = latency_i + S / bandwidth_i   from size_i on       in 1 to 3 segments (eager, rendezvous, bulk)
@@ -23,28 +23,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from calibrate.statistics import NORMAL_MAD, Array, resample
+from calibrate.cluster.segments import (
+    Segment,
+    SizeSamples,
+    cuts_of,
+    evaluate,
+    median_of,
+    segments_of,
+    slope_of,
+)
+from calibrate.statistics import Array, resample
 from clustersim.cost.profile import RING_STEPS
 from clustersim.units import write
 
 #: Sizes from here on tell the bandwidth: larger than the bursts of the token buckets that clouds shape links with.
 BULK_BYTES = 2 * 2**20
-MOST_SEGMENTS, LEAST_SIZES = 3, 3
-#: Relative residual that no segment is spent on.
-RESIDUAL_FLOOR = 0.01
 #: A fit is poor above this median residual, or where half the bandwidth's interval is this share of it.
 POOR_RESIDUAL, POOR_WIDTH = 0.15, 0.05
 _DRAWS = 200
 
 
 def bus_factor(op: str, ranks: int) -> float:
-    """Return bytes that each rank sends over the message's: 2(n-1)/n for all_reduce, (n-1)/n for the other rings, else 1.
+    """Return bytes that each rank sends over the message's: 2(n-1)/n for all_reduce, (n-1)/n for other rings, else 1.
 
     Message sizes are nccl-tests': what all_gather ends with, reduce_scatter starts with, each rank holds in all_to_all.
     """
@@ -56,23 +61,6 @@ def num_steps(op: str, ranks: int) -> int:
     return RING_STEPS[op] * (ranks - 1) if op in RING_STEPS else 1
 
 
-@dataclass(frozen=True)
-class SizeSamples:
-    """All samples of one size on one link, in runs (process-level repetitions)."""
-
-    bytes: float
-    """Bytes that one rank sends."""
-    runs: tuple[Array, ...]
-    """Seconds."""
-    drained: bool = False
-    """Whether the link was kept busy until just before each sample."""
-
-    @classmethod
-    def of(cls, size: float, seconds: ArrayLike, *, drained: bool = False) -> SizeSamples:
-        """Return the samples of one run."""
-        return cls(float(size), (np.asarray(seconds, dtype=float),), drained)
-
-
 class Parameter(NamedTuple):
     """A fitted value in SI units and its 95 % interval."""
 
@@ -81,12 +69,7 @@ class Parameter(NamedTuple):
     high: float
 
 
-class Segment(NamedTuple):
-    """From this message size on: seconds = latency_s + bytes / bandwidth. A negative latency is a burst's."""
-
-    from_bytes: float
-    latency_s: float
-    bandwidth_bytes_per_s: float
+NO_BURST = Parameter(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -102,7 +85,7 @@ class LinkFit:
     latency_s: Parameter | None = None
     """None, with the bandwidth, where the link was never measured."""
     bandwidth_bytes_per_s: Parameter | None = None
-    burst_bytes: Parameter = Parameter(0.0, 0.0, 0.0)
+    burst_bytes: Parameter = NO_BURST
     segments: tuple[Segment, ...] = ()
     residual_frac: float | None = None
     """Median over sizes of |predicted - median| / median."""
@@ -125,7 +108,7 @@ class LinkFit:
         size = np.asarray(size_bytes, dtype=float)
         if drained:
             return np.asarray(self.latency_s.value + size / self.bandwidth_bytes_per_s.value)
-        return _evaluate(self.segments, size)
+        return evaluate(self.segments, size)
 
     def collective_seconds(self, op: str, message_bytes: ArrayLike, ranks: int) -> Array:
         """Return the time of a ring collective over links like this one: steps of latency and the bytes sent."""
@@ -187,13 +170,13 @@ def fit_link(
     if len({each.bytes for each in given}) < 2:
         raise ValueError("a link is fitted on two sizes at least")
     base = rested if len({each.bytes for each in rested}) >= 2 else drained
-    cuts = _cuts(base, ack_s)
-    best = _Estimates.of(base, drained, cuts, ack_s, [_median(each.runs) for each in base + drained])
+    cuts = cuts_of(base, ack_s)
+    best = _Estimates.of(base, drained, cuts, ack_s, [median_of(each.runs) for each in base + drained])
     draw = np.random.default_rng(seed)
     drawn = np.array(
         [
             _Estimates.of(
-                base, drained, cuts, ack_s, [_median(resample(each.runs, draw)) for each in base + drained]
+                base, drained, cuts, ack_s, [median_of(resample(each.runs, draw)) for each in base + drained]
             )[:3]
             for _ in range(_DRAWS)
         ]
@@ -232,7 +215,7 @@ class _Estimates(NamedTuple):
         times = np.maximum(np.asarray(medians) - ack_s, 1e-9)
         size = np.array([each.bytes for each in base])
         t, drained_t = times[: len(base)], times[len(base) :]
-        segments = _segments(size, t, cuts)
+        segments = segments_of(size, t, cuts)
         start = cuts[-1] if cuts else 0
         bulk_size, bulk_t = np.array([each.bytes for each in drained]), drained_t
         if not drained:
@@ -245,78 +228,8 @@ class _Estimates(NamedTuple):
         at_rest = float(np.median(t[start:] - size[start:] * slope)) if start else latency
         if bulk:
             segments = (*segments[:-1], Segment(segments[-1].from_bytes, at_rest, bandwidth))
-        residual = float(np.median(np.abs(_evaluate(segments, size) - t) / t))
+        residual = float(np.median(np.abs(evaluate(segments, size) - t) / t))
         return cls(latency, bandwidth, bandwidth * (latency - at_rest), segments, residual, bulk)
-
-
-def slope_of(size: ArrayLike, seconds: ArrayLike) -> float:
-    """Return seconds a byte: the median slope of all pairs of sizes, weighted by their distance."""
-    x, y = np.asarray(size, dtype=float), np.asarray(seconds, dtype=float)
-    i, j = np.triu_indices(len(x), 1)
-    keep = x[i] != x[j]
-    distance, slopes = np.abs(x[j] - x[i])[keep], ((y[j] - y[i])[keep] / (x[j] - x[i])[keep])
-    order = np.argsort(slopes)
-    weight = np.cumsum(distance[order])
-    half = weight[-1] / 2
-    at = int(np.searchsorted(weight, half))
-    # Half the weight on either side: the middle of the two, as of an even number of values.
-    if np.isclose(weight[at], half) and at + 1 < len(order):
-        return float((slopes[order[at]] + slopes[order[at + 1]]) / 2)
-    return float(slopes[order[at]])
-
-
-def _median(runs: Sequence[Array]) -> float:
-    return float(np.median([np.median(run) for run in runs]))
-
-
-def _line(size: Array, t: Array) -> tuple[float, float]:
-    """Return latency and slope (at least 0) of least relative squares."""
-    w = 1.0 / t**2
-    mean_x, mean_y = np.average(size, weights=w), np.average(t, weights=w)
-    spread = np.sum(w * (size - mean_x) ** 2)
-    slope = max(0.0, float(np.sum(w * (size - mean_x) * (t - mean_y)) / spread)) if spread > 0 else 0.0
-    return float(mean_y - slope * mean_x), slope
-
-
-def _segments(size: Array, t: Array, cuts: Sequence[int]) -> tuple[Segment, ...]:
-    found = []
-    for begin, end in zip((0, *cuts), (*cuts, len(size)), strict=True):
-        latency, slope = _line(size[begin:end], t[begin:end])
-        found.append(Segment(float(size[begin]) if begin else 0.0, latency, 1.0 / max(slope, 1e-15)))
-    return tuple(found)
-
-
-def _evaluate(segments: Sequence[Segment], size: Array) -> Array:
-    starts = np.array([each.from_bytes for each in segments])
-    at = np.maximum(0, np.searchsorted(starts, size, side="right") - 1)
-    latency = np.array([each.latency_s for each in segments])[at]
-    return np.asarray(
-        np.maximum(latency + size / np.array([each.bandwidth_bytes_per_s for each in segments])[at], 0.0)
-    )
-
-
-def _cuts(base: Sequence[SizeSamples], ack_s: float) -> tuple[int, ...]:
-    """Return where segments begin, the first left out, by the information criterion."""
-    size = np.array([each.bytes for each in base])
-    t = np.maximum(np.array([_median(each.runs) for each in base]) - ack_s, 1e-9)
-    floor = max(RESIDUAL_FLOOR**2, float(np.median([_relative_error(each) ** 2 for each in base])))
-    n, best, chosen = len(base), np.inf, tuple[int, ...]()
-    for number in range(MOST_SEGMENTS):
-        for cuts in combinations(range(LEAST_SIZES, n - LEAST_SIZES + 1), number):
-            if any(after - before < LEAST_SIZES for before, after in zip(cuts, cuts[1:], strict=False)):
-                continue
-            rest = (_evaluate(_segments(size, t, cuts), size) - t) / t
-            score = n * np.log(np.mean(rest**2) + floor) + (3 * number + 2) * np.log(n)
-            if score < best - 1e-9:
-                best, chosen = float(score), cuts
-    return chosen
-
-
-def _relative_error(each: SizeSamples) -> float:
-    """Return the standard error of the median over the median, as of normal samples (1.2533 sigma / sqrt n)."""
-    x = np.concatenate(each.runs)
-    middle = float(np.median(x))
-    return 1.2533 * NORMAL_MAD * float(np.median(np.abs(x - middle))) / np.sqrt(len(x)) / max(middle, 1e-12)
 
 
 def missing_links(pairs: Mapping[tuple[str, str], str], path: str) -> list[LinkFit]:

@@ -51,16 +51,17 @@ _DTYPES = {
 }  # fmt: skip
 
 
-def with_static_scales(table: pd.DataFrame, device: Device, source: str) -> tuple[pd.DataFrame, str]:
+def with_static_scales(table: pd.DataFrame, device: Device) -> tuple[pd.DataFrame, str]:
     """Take the search for the largest activation off fp8 rows, where it was timed apart; (m, k) -> seconds.
 
     The engine's module finds a scale at each call; checkpoints with static scales, as are usual, skip that kernel.
-    Between the measured shapes linear in log m and log k, outside the nearest. Returns the rows and their source.
+    Between the measured shapes linear in log m and log k, outside the nearest. Returns the rows and the path of that
+    table, "" where there is none.
     """
     engine, version = device.engines[""]
     path = tables_folder() / device.tables / "quantize" / engine / version / "computescale_perf.parquet"
     if not path.exists():
-        return table, source
+        return table, ""
     search = (
         pd.read_parquet(path)
         .query("quant_dtype == 'fp8'")
@@ -73,7 +74,7 @@ def with_static_scales(table: pd.DataFrame, device: Device, source: str) -> tupl
         for name, axis in (("m", log_m), ("k", log_k))
     ]
     spent = RegularGridInterpolator((log_m, log_k), search.to_numpy() * MILLI)(np.stack(at, axis=1))
-    return table.assign(seconds=table.seconds - spent), f"{source}, less {path.relative_to(tables_folder())}"
+    return table.assign(seconds=table.seconds - spent), str(path.relative_to(tables_folder()))
 
 
 def fit_family(name: str, dtype: str, table: pd.DataFrame, chip: Accelerator, source: str) -> Fit | None:
@@ -192,18 +193,19 @@ def fit_device(name: str, variant: str = "silicon", base: Fitted | None = None) 
     for family, spec in FAMILIES.items():
         table, source = read_table(device, spec)
         sources += [source] if source else []
-        num_rows += len(table)
         if base and spec.folder not in device.engines:
             continue
+        num_rows += len(table)
         for column, dtype in _DTYPES.items() if source else ():
             rows = table[table[spec.dtype] == column]
             if rows.empty or dtype in device.left_out.get(family, ()):
                 continue
-            fitted_from = source
+            less = ""
             if family == "gemm" and dtype == "fp8":
-                rows, fitted_from = with_static_scales(rows, device, source)
+                rows, less = with_static_scales(rows, device)
+                sources += [less] if less else []
             parts = split(family, dtype, rows, chip)
-            if (fit := fit_split(parts, fitted_from)) is None:
+            if (fit := fit_split(parts, f"{source}, less {less}" if less else source)) is None:
                 continue
             if better := measured_rows(fit, parts, chip):
                 file = f"{family}.{dtype}.parquet"

@@ -101,7 +101,9 @@ class Engine:
             return
         decoding = [(seq, tokens) for seq, tokens in work if seq.decodes]
         others = [(seq, tokens) for seq, tokens in work if not seq.decodes]
-        self.model.step(*([Chunk(n, seq.computed, seq.pages) for seq, n in each] for each in (decoding, others)))
+        self.model.step(
+            *([Chunk(n, seq.computed, seq.pages) for seq, n in each] for each in (decoding, others))
+        )
         self.num_steps += 1
         now = self.clock.now()
         for seq, tokens in work:

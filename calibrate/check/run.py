@@ -64,7 +64,11 @@ class Check:
             report, errors = self._measure(profile)
             readings = contention.between(before, contention.read())
             reasons = contention.Gate().judge(readings, on_cpu=True)
-            report |= {"took_s": time.perf_counter() - began, "readings": readings, "contended": list(reasons)}
+            report |= {
+                "took_s": time.perf_counter() - began,
+                "readings": readings,
+                "contended": list(reasons),
+            }
             from calibrate.check.table import print_check
 
             print_check(report)

@@ -62,7 +62,9 @@ class ServedModel:
 
     def _prepared(self, step: Step) -> Prepared:
         if step.kind == "prefill":
-            return self.llama.prepare([], [Chunk(step.batch, step.context, self._dealt(step.batch + step.context))])
+            return self.llama.prepare(
+                [], [Chunk(step.batch, step.context, self._dealt(step.batch + step.context))]
+            )
         each = -(-step.context // PAGE)
         dealt = self._dealt(step.batch * each * PAGE)
         parts = [dealt[index * each : (index + 1) * each] for index in range(step.batch)]
@@ -97,9 +99,7 @@ class ServedModel:
         clock = WorkClock()
         engine = Engine(self, clock, token_budget, max_num_seqs)
         columns = (requests.arrival_s, requests.input_tokens, requests.output_tokens)
-        served = [
-            Served(float(at), int(given), int(made)) for at, given, made in zip(*columns, strict=True)
-        ]
+        served = [Served(float(at), int(given), int(made)) for at, given, made in zip(*columns, strict=True)]
         began_wall, began_cpu = time.perf_counter(), time.thread_time()
         engine.serve(served)
         cpu_s, wall_s, clock_s = time.thread_time() - began_cpu, time.perf_counter() - began_wall, clock.now()

@@ -76,6 +76,9 @@ def _latencies(rows: list[Mapping[str, Any]]) -> Table:
     table = _table("under load", "measured", "predicted", "error")
     for row in rows:
         table.add_row(
-            row["name"], duration(row["measured_s"]), duration(row["predicted_s"]), f"{row['error_frac']:+.1%}"
+            row["name"],
+            duration(row["measured_s"]),
+            duration(row["predicted_s"]),
+            f"{row['error_frac']:+.1%}",
         )
     return table

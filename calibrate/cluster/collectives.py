@@ -24,7 +24,7 @@ OPS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "barrier")
 KIB, MIB = 2**10, 2**20
 _SIZES: Mapping[PlanName, tuple[int, ...]] = {
     "quick": (KIB, 16 * KIB, 256 * KIB, MIB, 2 * MIB, 4 * MIB, 8 * MIB, 64 * MIB),
-    "default": (KIB, 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB, 2 * MIB, 4 * MIB, 8 * MIB, 16 * MIB, 64 * MIB, 256 * MIB),
+    "default": tuple(2**k for k in (10, 12, 14, 16, 18, 20, 21, 22, 23, 24, 26, 28)),
     "full": tuple(2**k for k in range(10, 31)),
 }  # fmt: skip
 _ALWAYS_TO = 8 * MIB

@@ -25,7 +25,7 @@ START_TIMEOUT_S = 180.0
 _GRACE_S = 3.0
 
 
-class RankFailure(Exception):
+class RankError(Exception):
     """A task was not measured: `what` is "failed" (it raised), "hung" or "died"; `who` are the ranks seen at fault."""
 
     def __init__(self, what: str, who: Sequence[str], text: str) -> None:
@@ -40,7 +40,8 @@ class Rank:
         os.environ.update(env)
         self.name = name
         self.groups: dict[tuple[int, ...], Any] = {}
-        self.rank, self.store = 0, None
+        self.rank = 0
+        self.store: Any = None
 
     def hello(self) -> dict[str, Any]:
         """Return where it runs and what torch sees there."""
@@ -153,13 +154,13 @@ class Group:
         groups: Sequence[tuple[str, ...]],
         timeout_s: float,
     ) -> None:
-        """Place and join; raises RankFailure, after which nothing of it is left."""
+        """Place and join; raises RankError, after which nothing of it is left."""
         self.nodes, self.env = tuple(nodes), dict(env)
         self.actors: dict[str, Any] = {}
         self.placement: Any = None
         try:
             self._place()
-            self.hello = self.ask("hello", {name: () for name in self.actors}, START_TIMEOUT_S)
+            self.hello = self.ask("hello", dict.fromkeys(self.actors, ()), START_TIMEOUT_S)
             self._join(groups, timeout_s)
         except BaseException:
             self.kill()
@@ -187,9 +188,7 @@ class Group:
         self.placement = placement_group(bundles, strategy="STRICT_SPREAD", bundle_label_selector=where)
         ready, _ = ray.wait([self.placement.ready()], timeout=START_TIMEOUT_S)
         if not ready:
-            raise RankFailure(
-                "hung", (), f"no placement on {len(bundles)} nodes after {START_TIMEOUT_S:.0f} s"
-            )
+            raise RankError("hung", (), f"no placement on {len(bundles)} nodes after {START_TIMEOUT_S:.0f} s")
         for bundle, node in enumerate(self.nodes):
             for name in node.rank_names:
                 options = {
@@ -207,7 +206,7 @@ class Group:
         self.interfaces = self.ask("join", calls, START_TIMEOUT_S)
 
     def ask(self, method: str, calls: Mapping[str, tuple[Any, ...]], timeout_s: float) -> dict[str, Any]:
-        """Call a method of several ranks at once; raises RankFailure for the first that fails, or at the limit."""
+        """Call a method of several ranks at once; raises RankError for the first that fails, or at the limit."""
         refs = {getattr(self.actors[name], method).remote(*given): name for name, given in calls.items()}
         return gather(refs, timeout_s)
 
@@ -236,7 +235,7 @@ class Group:
 
 
 def gather(refs: Mapping[Any, str], timeout_s: float) -> dict[str, Any]:
-    """Return the results by rank; raises RankFailure. All are waited for at once, so that a death is seen when it occurs."""
+    """Return the results by rank; raises RankError. All are waited for at once: a death is seen when it occurs."""
     import ray
 
     left, found, deadline = list(refs), dict[str, Any](), time.monotonic() + timeout_s
@@ -261,9 +260,9 @@ def gather(refs: Mapping[Any, str], timeout_s: float) -> dict[str, Any]:
     for what in ("died", "failed"):
         who = [name for name, (kind, _) in failures.items() if kind == what]
         if who:
-            raise RankFailure(what, who, f"{', '.join(who)}: {failures[who[0]][1]}")
+            raise RankError(what, who, f"{', '.join(who)}: {failures[who[0]][1]}")
     who = [*failures, *(refs[ref] for ref in left)]
-    raise RankFailure("hung", who, f"no answer from {', '.join(who)} after {timeout_s:.0f} s")
+    raise RankError("hung", who, f"no answer from {', '.join(who)} after {timeout_s:.0f} s")
 
 
 def _first_line(error: BaseException) -> str:
@@ -290,7 +289,7 @@ def probe(node: Node, env: Mapping[str, str], timeout_s: float) -> str:
     actor = ray.remote(Rank).options(**options).remote(node.name, dict(env))
     try:
         gather({actor.probe.remote(): node.name}, timeout_s)
-    except RankFailure as failure:
+    except RankError as failure:
         return f"alone it {failure.what}: {failure.text}"
     finally:
         ray.kill(actor, no_restart=True)

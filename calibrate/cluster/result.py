@@ -12,7 +12,8 @@ import numpy as np
 
 from calibrate.case import Samples
 from calibrate.cluster.node_sweep import Spread, spreads
-from calibrate.linkfit import LinkFit, SizeSamples, bus_factor, fit_link, missing_links
+from calibrate.cluster.segments import SizeSamples
+from calibrate.linkfit import LinkFit, bus_factor, fit_link, missing_links
 
 #: The size whose time together over its time alone is the contention.
 _COMPARED_BYTES = 8 * 2**20
@@ -62,10 +63,8 @@ class ClusterResult:
 def _yaml(data: Mapping[str, Any]) -> str:
     from ruamel.yaml import YAML
 
-    text, yaml = io.StringIO(), YAML(typ="safe")
-    yaml.default_flow_style = False
+    text, yaml = io.StringIO(), YAML()
     yaml.width = 110
-    yaml.sort_base_mapping_type_on_output = False
     yaml.dump(data, text)
     return text.getvalue()
 

@@ -89,10 +89,16 @@ def main() -> None:
     reduced = both("all_reduce", size, 3)
     pipelines = []
     for activation, micro_batches in shapes:
-        times = [max(both("pipeline", activation, micro_batches)) if k else both("compute", 40) for k in range(4)]
+        times = [
+            max(both("pipeline", activation, micro_batches)) if k else both("compute", 40) for k in range(4)
+        ]
         computed = [statistics.median(each) for each in times[0]]
-        pipelines.append({"bytes": activation, "micro_batches": micro_batches, "compute_s": computed, "seconds": times[1:]})
-    print(json.dumps({"all_reduce": [max(pair) for pair in zip(*reduced, strict=True)], "pipelines": pipelines}))
+        pipelines.append(
+            {"bytes": activation, "micro_batches": micro_batches, "compute_s": computed, "seconds": times[1:]}
+        )
+    print(
+        json.dumps({"all_reduce": [max(pair) for pair in zip(*reduced, strict=True)], "pipelines": pipelines})
+    )
 
 
 if __name__ == "__main__":

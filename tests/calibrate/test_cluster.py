@@ -17,11 +17,11 @@ from ruamel.yaml import YAML
 
 from calibrate.case import Case, Samples
 from calibrate.cluster.collectives import collective_tasks, groups_of
+from calibrate.cluster.driver import LEVELS, Driver
 from calibrate.cluster.node_sweep import spreads
 from calibrate.cluster.nodes import Node, in_ray_job, interface_of, nodes_of
 from calibrate.cluster.pairs import pair_tasks, round_robin, rounds_of
-from calibrate.cluster.ranks import RankFailure
-from calibrate.cluster.run import LEVELS, Driver
+from calibrate.cluster.ranks import RankError
 from calibrate.cluster.task import Pace, Task
 from calibrate.store import Store
 from calibrate.timing import Rule
@@ -34,7 +34,6 @@ NODES = [Node(name, f"id-{name}", f"10.0.0.{k}") for k, name in enumerate("abc")
 def test_every_two_names_meet_once_in_rounds_of_disjoint_pairs(count: int) -> None:
     names = [f"n{k}" for k in range(count)]
     rounds = round_robin(names)
-    assert sorted(pair for pairs in rounds for pair in pairs) == sorted(combinations(names, 2), key=lambda p: p) or count > 10
     assert {pair for pairs in rounds for pair in pairs} == set(combinations(names, 2))
     assert sum(map(len, rounds)) == count * (count - 1) // 2
     for pairs in rounds:
@@ -67,9 +66,20 @@ def test_devices_of_one_node_are_paired_inside_it_on_all_nodes_at_once() -> None
 
 def test_nodes_are_ordered_by_name_and_told_apart() -> None:
     def row(name: str, node_id: str, alive: bool = True, **resources: float) -> dict[str, Any]:
-        return {"NodeName": name, "NodeID": node_id, "NodeManagerAddress": "h", "Alive": alive, "Resources": resources}
+        return {
+            "NodeName": name,
+            "NodeID": node_id,
+            "NodeManagerAddress": "h",
+            "Alive": alive,
+            "Resources": resources,
+        }
 
-    table = [row("n-10", "z", CPU=1), row("n-2", "y", CPU=1), row("n-3", "x", alive=False, CPU=1), row("idle", "w")]
+    table = [
+        row("n-10", "z", CPU=1),
+        row("n-2", "y", CPU=1),
+        row("n-3", "x", alive=False, CPU=1),
+        row("idle", "w"),
+    ]
     assert [node.name for node in nodes_of(table)] == ["n-2", "n-10"]
     assert [node.name for node in nodes_of([row("n", "b", CPU=1), row("n", "a", CPU=1)])] == ["n#0", "n#1"]
     gpus = nodes_of([row("head", "1", CPU=8), row("worker", "2", CPU=8, GPU=2)])
@@ -90,7 +100,9 @@ def test_a_job_is_known_by_its_environment(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_driver_imports_neither_torch_nor_ray() -> None:
-    code = "import sys, calibrate.cluster.run\nassert not {'torch', 'ray'} & set(sys.modules)"
+    code = (
+        "import sys, calibrate.cluster.run, calibrate.linkfit\nassert not {'torch', 'ray'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
@@ -101,7 +113,9 @@ def test_the_pace_warms_up_samples_and_stops() -> None:
     while pace.goes_on():
         calls += 1
         pace.took(1.0)
-    assert (calls, len(pace.seconds)) == (16, 15), "one warm-up; then the median is known with the fewest samples"
+    assert (calls, len(pace.seconds)) == (16, 15), (
+        "one warm-up; then the median is known with the fewest samples"
+    )
 
 
 def swept(rank: str, seconds: Sequence[float]) -> Samples:
@@ -133,7 +147,7 @@ class World:
 
     def form(self, nodes: Sequence[Node], env: Mapping[str, str], groups: object, timeout_s: float) -> Any:
         if self.dead & {node.name for node in nodes}:
-            raise RankFailure("died", tuple(self.dead), "no")
+            raise RankError("died", tuple(self.dead), "no")
         self.formed.append([node.name for node in nodes])
         return FakeGroup(self, nodes, env)
 
@@ -154,12 +168,18 @@ class FakeGroup:
         if (dying := self.world.dies_at.pop(len(self.world.measured), None)) is not None:
             self.world.dead.add(dying)
         if self.world.dead & task.ranks:
-            raise RankFailure("died", tuple(self.world.dead & task.ranks), "gone")
+            raise RankError("died", tuple(self.world.dead & task.ranks), "gone")
         if task.parts[0].case.op in self.world.hangs:
-            raise RankFailure("hung", (), "no answer")
+            raise RankError("hung", (), "no answer")
         self.world.measured.append(task)
         return [
-            Samples(each.case, (1e-3 + each.case.shape.get("bytes", 0) / 1e8,) * 15, "wall", node=each.ranks[0], notes={}).as_dict()
+            Samples(
+                each.case,
+                (1e-3 + each.case.shape.get("bytes", 0) / 1e8,) * 15,
+                "wall",
+                node=each.ranks[0],
+                notes={},
+            ).as_dict()
             for each in task.parts
         ]
 
@@ -168,16 +188,20 @@ class FakeGroup:
 
 
 def drive(world: World, folder: Path, ops: Sequence[str] = ("p2p", "all_reduce", "barrier")) -> Driver:
-    return Driver(NODES, "quick", Store(folder), ops, form=world.form, probe=world.probe, say=lambda text: None)
+    return Driver(
+        NODES, "quick", Store(folder), ops, form=world.form, probe=world.probe, say=lambda text: None
+    )
 
 
 def test_a_whole_run_measures_all_links_once(tmp_path: Path) -> None:
     world = World()
     result = drive(world, tmp_path).run()
     assert world.formed == [["a", "b", "c"]]
-    assert [(link.a, link.b, link.quality) for link in result.links] == [("a", "c", "ok"), ("a", "b", "ok"), ("b", "c", "ok")] or (
-        {(link.a, link.b) for link in result.links} == {("a", "b"), ("a", "c"), ("b", "c")}
-    )
+    assert {(link.a, link.b, link.quality) for link in result.links} == {
+        ("a", "b", "ok"),
+        ("a", "c", "ok"),
+        ("b", "c", "ok"),
+    }
     for link in result.links:
         assert link.bandwidth_bytes_per_s is not None
         assert link.bandwidth_bytes_per_s.value == pytest.approx(1e8, rel=0.01)
@@ -201,10 +225,10 @@ def test_a_dead_node_is_named_and_the_rest_goes_on(tmp_path: Path, moment: int) 
     assert world.formed[-1] == ["a", "c"]
     assert {row["ranks"] for row in result.rows} >= {2}
     assert any("node b is out" in error["text"] for error in Store(tmp_path).errors())
-    keys = [key for task in world.measured for key in task.keys]
+    keys = [samples.case.key for samples in Store(tmp_path).all_samples()]
     world.dead.clear()
     healed = drive(world, tmp_path).run()
-    again = [key for task in world.measured for key in task.keys]
+    again = [samples.case.key for samples in Store(tmp_path).all_samples()]
     assert len(set(again)) == len(again) > len(keys), "the next start measures the rest, and nothing twice"
     assert not healed.quarantined
     assert all(link.quality == "ok" for link in healed.links)

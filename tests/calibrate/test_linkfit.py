@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibrate.linkfit import LinkFit, SizeSamples, bus_factor, fit_link, missing_links, num_steps, slope_of
+from calibrate.cluster.segments import SizeSamples, slope_of
+from calibrate.linkfit import LinkFit, bus_factor, fit_link, missing_links, num_steps
 from clustersim.cost.measured import LinkFit as ProfileLink
 
 SIZES = [2**k for k in range(10, 18, 2)] + [2**k for k in range(17, 22)]

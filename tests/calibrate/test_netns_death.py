@@ -63,7 +63,9 @@ def test_a_run_outlives_a_node_and_the_next_one_goes_on(ray_nodes: RayNodes, tmp
     assert list(found["quarantined"]) == ["b"]
     assert links["a", "c"]["bandwidth_bytes_per_s"]["v"] == pytest.approx(500e6 / 8 * 1448 / 1514, rel=0.05)
     assert links["b", "c"]["missing"].startswith("b: ")
-    assert any("b" in line["text"] for line in map(json.loads, (folder / "errors.jsonl").read_text().splitlines()))
+    assert any(
+        "b" in line["text"] for line in map(json.loads, (folder / "errors.jsonl").read_text().splitlines())
+    )
     first = keys(folder)
     assert set(first.values()) == {1}
 

@@ -65,7 +65,12 @@ def test_the_delay_of_a_long_link_is_recovered(ray_nodes: RayNodes, tmp_path: Pa
         found = measured(ray_nodes, tmp_path, "--op", "p2p", "--interface", interface)
     (link,) = found["links"]
     error = told("relay of 10 ms", 10.0, link["latency_s"]["v"] * 1e3, "ms")
-    told("relay of 50 MB/s x 8948/9000 (no bar)", 50 * 8948 / 9000, link["bandwidth_bytes_per_s"]["v"] / 1e6, "MB/s")
+    told(
+        "relay of 50 MB/s x 8948/9000 (no bar)",
+        50 * 8948 / 9000,
+        link["bandwidth_bytes_per_s"]["v"] / 1e6,
+        "MB/s",
+    )
     assert error <= 0.10
 
 

@@ -150,7 +150,7 @@ def test_every_built_in_scenario_loads_and_can_be_laid_out(name: str, tmp_path: 
     settings = [f"workload.trace.path={tmp_path / 'trace.csv'}"] if name == "azure_conversation" else []
     scenario = load(name, settings)
     if name == "cpu_laptop":  # no profile of this machine while tests run
-        with pytest.raises(InputError, match="until it is measured: python -m calibrate run"):
+        with pytest.raises(cs.InputError, match="until it is measured: python -m calibrate run"):
             plan(scenario)
     else:
         assert plan(scenario)

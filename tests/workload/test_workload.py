@@ -198,9 +198,7 @@ def test_settings_that_contradict_are_refused_in_words(settings, words):
 
 
 def test_a_workload_is_written_back():
-    given = workload(
-        arrivals=POISSON, lengths=DRAWN, slo={"ttft": "1 s"}, to="chat", start="8 h"
-    )
+    given = workload(arrivals=POISSON, lengths=DRAWN, slo={"ttft": "1 s"}, to="chat", start="8 h")
     assert Workload.model_validate(given.model_dump(mode="json")) == given
 
 
