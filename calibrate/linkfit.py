@@ -189,11 +189,12 @@ def fit_link(
         burst = Parameter(0.0, 0.0, max(0.0, burst.high))
     flags = [] if best.bulk else ["no_bulk"]
     wide = bandwidth.high - bandwidth.low > 2 * POOR_WIDTH * bandwidth.value
+    given_flags = names.pop("flags", ())
     poor = best.residual > POOR_RESIDUAL or wide or not best.bulk
     return LinkFit(
         latency_s=latency, bandwidth_bytes_per_s=bandwidth, burst_bytes=burst, segments=best.segments,
         residual_frac=best.residual, num_samples=sum(len(run) for each in given for run in each.runs),
-        quality="poor" if poor else "contended" if contended else "ok", flags=(*names.pop("flags", ()), *flags), **names,
+        quality="poor" if poor else "contended" if contended else "ok", flags=(*given_flags, *flags), **names,
     )  # fmt: skip
 
 

@@ -12,15 +12,12 @@ import numpy as np
 from calibrate.check.model import PAGE
 from clustersim.cost.profile import Profile
 from clustersim.errors import InputError
-from clustersim.hardware.accelerator import Accelerator
-from clustersim.hardware.figure import Figure
 from clustersim.models.step import StepShape
 from clustersim.scenario.plan import DeploymentPlan, plan
 from clustersim.scenario.schema import Scenario
 from clustersim.simulation import simulate
 from clustersim.workload.generate import Requests, generate
 
-_UNUSED = {"value": "0 W", "source": "not asked for: this scenario is judged by its times"}
 #: Requests that come at once to learn what the deployment can do at most.
 _CAPACITY_REQUESTS = 200
 
@@ -65,27 +62,6 @@ class Prediction:
     utilisation: float
 
 
-def accelerator_of(profile: Profile) -> Accelerator:
-    """Return the device that a profile was measured on, made of what was measured; InputError where that is too little."""
-    figures = profile.device_figures
-    if figures is None or figures.memory_bandwidth_bytes_per_s is None or figures.memory_bytes is None:
-        raise InputError(f"profile {profile.name} of {profile.device} has no measured peaks: measure it anew")
-    if "bf16" not in figures.peak_flops_per_s:
-        raise InputError(f"profile {profile.name} of {profile.device} has no bf16 peak: measure gemm in bf16")
-    peaks: dict[str, Any] = {f"{name}_flops_per_s": peak for name, peak in figures.peak_flops_per_s.items()}
-    known = {name: peak for name, peak in peaks.items() if name in Accelerator.model_fields}
-    nothing = Figure[float](value=0.0, source="not measured: none is added")
-    return Accelerator.model_validate(
-        {
-            "name": profile.device, "vendor": figures.driver_name, "year": 0, "kind": "cpu", **known,
-            "kernel_launch_s": figures.kernel_launch_s or nothing.model_dump() | {"value": "0 s"},
-            "memory_bytes": figures.memory_bytes,
-            "memory_bandwidth_bytes_per_s": figures.memory_bandwidth_bytes_per_s,
-            "tdp_w": _UNUSED, "idle_w": _UNUSED,
-        }
-    )  # fmt: skip
-
-
 @dataclass(frozen=True)
 class Deployment:
     """One replica of the served model on the profile's device, with `num_blocks` KV blocks."""
@@ -100,10 +76,7 @@ class Deployment:
 
     def scenario(self, workload: Mapping[str, Any], memory_frac: float = 1.0) -> Scenario:
         """Return the scenario of the deployment under a load."""
-        node = {
-            "name": "this-machine", "accelerator": accelerator_of(self.profile), "count": 1, "nic": "ethernet-1g",
-            "host_idle": _UNUSED, "host_max": _UNUSED,
-        }  # fmt: skip
+        node = {"base": "local-cpu", "accelerator": self.profile.device}
         source = {"evidence": "measured", "source": "timed without a model by calibrate check"}
         engine = {
             "name": "calibrate-check", "overlapped": False, "cuda_graph_max_batch": 0, "memory_frac": memory_frac,

@@ -59,7 +59,7 @@ def slope_of(size: ArrayLike, seconds: ArrayLike) -> float:
 
 
 def median_of(runs: Sequence[Array]) -> float:
-    """Return the median of the runs\' medians, in seconds."""
+    """Return the median of the runs' medians, in seconds."""
     return float(np.median([np.median(run) for run in runs]))
 
 

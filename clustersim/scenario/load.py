@@ -44,6 +44,7 @@ def json_schema() -> dict[str, Any]:
         "type": "string",
         "description": "A file beside this one, or a built-in scenario.",
     }
+    properties["models"] = {"type": "object", "description": "Models by name: a config.json, or its content."}
     properties["workload"] = properties["workloads"]["items"]
     schema["$defs"]["Workload"]["properties"]["use"] = {
         "enum": list(library.names("workloads")),
@@ -70,7 +71,7 @@ def parse_with_places(document: Document, settings: Sequence[str] = ()) -> tuple
     document = _one_workload(document)
     for setting in settings:
         document = _set(document, setting)
-    document = _find_files(_use(document))
+    document = _find_files(_use(_own_models(document)))
     try:
         return Scenario.model_validate(document.data), document
     except ValidationError as error:
@@ -222,6 +223,36 @@ def _index(items: list[Any], step: str) -> int:
     raise KeyError(
         f'no item "{step}" in a list of {len(items)} (0 to {len(items) - 1}: {", ".join(names)}).{hint}'
     )
+
+
+def _own_models(document: Document) -> Document:
+    """Put the scenario's own `models` (name -> config.json, built-in name or config) where deployments name them."""
+    data = dict(document.data)
+    models = data.pop("models", None)
+    if models is None:
+        return document
+    place = document.place(("models",))
+    if not isinstance(models, Mapping):
+        raise InputError([Problem(f"{place}: models", "wants a name for each model: a config.json or a config")])
+    used = set()
+    deployments = data.get("deployments")
+    if isinstance(deployments, list):
+        data["deployments"] = [dict(each) if isinstance(each, Mapping) else each for each in deployments]
+        for each in data["deployments"]:
+            if isinstance(each, dict) and isinstance(each.get("model"), str) and each["model"] in models:
+                used.add(each["model"])
+                each["model"] = _beside(models[each["model"]], place)
+    unused = [name for name in models if name not in used]
+    if unused:
+        where = document.place(("models", unused[0]))
+        raise InputError([Problem(f"{where}: models.{unused[0]}", "no deployment uses this model")])
+    return Document(data, document.places, document.file)
+
+
+def _beside(given: object, place: Place) -> object:
+    """Return the path of a file that lies beside the one that names it; anything else as it is."""
+    path = Path(place.file).parent / given if isinstance(given, str) else None
+    return str(path.resolve()) if path is not None and path.exists() else given
 
 
 def _use(document: Document) -> Document:

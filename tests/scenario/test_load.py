@@ -210,3 +210,22 @@ def test_the_schema_knows_every_key_of_the_built_ins() -> None:
     for name in library.names("scenarios"):
         keys = set(parse_yaml(library.find("scenarios", name).read_text()).data)
         assert keys <= set(properties), name
+
+
+# ---- models of one's own -------------------------------------------------------------------------------------------
+
+
+def test_a_model_of_ones_own_is_named_once(tmp_path: Path) -> None:
+    config = library.find("models", "qwen3-8b").read_text()
+    (tmp_path / "config.json").write_text(config)
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "name: own\nhorizon: 1 min\nmodels: {mine: config.json}\n"
+        "fleet: [{site: us-iowa, clusters: [{name: c, node: hgx-h100}]}]\n"
+        "deployments: [{name: d, model: mine, on: c}]\n"
+        "workload: {arrivals: {kind: poisson, rate: 1 req/s}, lengths: {kind: fixed, input: 9, thinking: 0, answer: 9}}\n"
+    )
+    assert load(file).deployments[0].model.num_layers == 36
+    file.write_text(file.read_text().replace("models: {mine", "models: {other: gpt-3-175b, mine"))
+    with pytest.raises(cs.InputError, match=r"mine.yaml:3: models.other: no deployment uses this model"):
+        load(file)
