@@ -38,6 +38,8 @@ class Rows(NamedTuple):
     headline: Mask
     """Rows that the reported error is on."""
     bands: dict[str, Mask]
+    alike: Mask | None = None
+    """Rows of the kind that rules the fit, where the law cannot tell kinds apart: attention with a head size of 128."""
 
 
 def _columns(table: pd.DataFrame, *names: str) -> list[Array]:
@@ -65,7 +67,7 @@ def attention_prefill_work(table: pd.DataFrame, dtype: str) -> Rows:
     common = (flops >= 1e9) & (d == 128)
     weight = np.where(flops >= 1e9, 1, 0.1) * np.where(d == 128, 1, 0.05)
     bands = {"100 GFLOP and more": common & (flops >= 1e11), "all shapes": b > 0}
-    return Rows(flops, read, tokens, b * h * np.ceil(tokens / 128), weight, common, bands)
+    return Rows(flops, read, tokens, b * h * np.ceil(tokens / 128), weight, common, bands, d == 128)
 
 
 def attention_decode_work(table: pd.DataFrame, dtype: str) -> Rows:
@@ -75,9 +77,8 @@ def attention_decode_work(table: pd.DataFrame, dtype: str) -> Rows:
     common = (step >= 127) & (cache >= MEGA) & (d == 128)
     weight = np.where(cache >= 64e6, 1, np.where(cache >= 1e6, 0.5, 0.1)) * np.where(d == 128, 1, 0.05)
     weight = weight * np.where(step >= 127, 1, 0.2)
-    return Rows(
-        4 * b * (step + 1) * h * d, cache + b * h * d * 4, step + 1, b * kv, weight, common, _by_cache(cache)
-    )
+    flops, read, bands = 4 * b * (step + 1) * h * d, cache + b * h * d * 4, _by_cache(cache)
+    return Rows(flops, read, step + 1, b * kv, weight, common, bands, d == 128)
 
 
 def mla_prefill_work(table: pd.DataFrame, dtype: str) -> Rows:  # noqa: ARG001

@@ -20,7 +20,7 @@ from scipy.interpolate import RegularGridInterpolator
 
 from calibrate import DEVICES, FAMILIES, VARIANTS, Device, Mask, read_table, tables_folder
 from calibrate.law import best_constant, descend, fit_law, judge, law, written
-from calibrate.silicon_tables import Split, measured_rows, split, write_tables
+from calibrate.silicon_tables import STORED, Split, measured_rows, split, write_tables
 from clustersim.cost.profile import (
     RING_STEPS,
     Array,
@@ -43,6 +43,8 @@ _CAVEATS = [
     "moe leaves out kernel min_latency: some of its rows beat the roofline.",
     "attention: a head size of 128 rules the fit; 64, 192 and 256 weigh a twentieth and can be 2x off.",
     "attention_decode leaves out more than 32 query heads a KV head: a ten times slower kernel.",
+    "tables/ holds a thinned part of the rows fitted on, times as in the package (Apache-2.0, Copyright NVIDIA), with"
+    " FLOP, bytes, depth and tasks added; attention of a head size of 128 only.",
 ]
 _ALL_LOADS = FAMILIES["moe"]._replace(keep="num_tokens > 0")
 _DTYPES = {
@@ -96,13 +98,9 @@ def fit_split(parts: Split, source: str) -> Fit | None:
     bands = {name: error(band) for name, band in parts.rows.bands.items()}
     return Fit(
         compute_frac=x[0], memory_frac=x[1], overhead_s=written(x[2], "s"), smoothness=x[3],
-        span_s=written(x[4], "s"), task_s=written(x[5], "s"), peak=parts.peak,
-        evidence="fitted", source=source, num_rows=int(train.sum()), num_refused=int((~parts.true).sum()),
-    ).model_copy(
-        update={
-            "error": error(parts.rows.headline),
-            "bands": {name: found for name, found in bands.items() if found},
-        }
+        span_s=written(x[4], "s"), task_s=written(x[5], "s"), peak=parts.peak, evidence="fitted", source=source,
+        num_rows=int(train.sum()), num_refused=int((~parts.true).sum()), error=error(parts.rows.headline),
+        bands={name: found for name, found in bands.items() if found},
     )  # fmt: skip
 
 
@@ -207,7 +205,7 @@ def fit_device(name: str, variant: str = "silicon", base: Fitted | None = None) 
             parts = split(family, dtype, rows, chip)
             if (fit := fit_split(parts, f"{source}, less {less}" if less else source)) is None:
                 continue
-            if better := measured_rows(fit, parts, chip):
+            if family in STORED and (better := measured_rows(fit, parts, chip)):
                 file = f"{family}.{dtype}.parquet"
                 kept[file], error = better
                 files.setdefault(family, {})[dtype] = f"tables/{file}"

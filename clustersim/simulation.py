@@ -19,7 +19,7 @@ from clustersim.serving.kv_cache import KvCache
 from clustersim.serving.replica import Replica
 from clustersim.serving.routers import Load
 from clustersim.serving.stepwise import StepwiseReplica
-from clustersim.workload.generate import Requests, Sampler, generate, load_trace
+from clustersim.workload.generate import Requests, Sampler, generate, load_trace, whole_trace
 from clustersim.workload.workload import Workload
 
 #: progress(finished, total or None, simulated seconds)
@@ -185,8 +185,10 @@ class _ClosedLoop:
         assert loop is not None
         self.think_s = loop.think_time_s
         self.horizon_s = self.world.scenario.horizon_s
-        self.sampler = Sampler(self.workload, self.world.seed, load_trace(self.workload))
-        self.limit = self.workload.num_requests
+        trace = load_trace(self.workload)
+        self.sampler = Sampler(self.workload, self.world.seed, trace)
+        bound = self.workload if self.horizon_s is not None else whole_trace(self.workload, trace)
+        self.limit = bound.num_requests
         self.rows: Iterator[int] = iter(())
         self.issued = 0
         if self.limit is None or self.world.total is None:

@@ -1,4 +1,4 @@
-"""The served model as the simulator sees it: a Hugging Face config on one device of the profile, and its predictions."""
+"""The served model as the simulator sees it: a config on one device of the profile, and its predictions."""
 
 from __future__ import annotations
 

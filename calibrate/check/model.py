@@ -130,7 +130,8 @@ class ServedLlama(Llama):
             lap("qkv_proj")
             q, k, v = qkv.split((heads, kv_heads, kv_heads), 1)
             q, k = operators.rope(q, step.tables), operators.rope(k, step.tables)
-            operators.kv_write(k, v, *self.caches[number], step.pages, step.offsets)
+            k_cache, v_cache = self.caches[number]
+            operators.kv_write(k, v, k_cache, v_cache, step.pages, step.offsets)
             lap("rope_and_kv_write")
             attended = self._attend(step, number, q, k, v, lap)
             x = f.linear(attended.view(len(step.ids), heads * size), layer.out)

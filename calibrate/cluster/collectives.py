@@ -98,9 +98,10 @@ def operation(
 
 
 def collective(
-    dist: Any, torch: Any, device: str, case: Case, ranks: Sequence[int], rule: Rule, sync: Callable[[], None], group: Any
+    dist: Any, torch: Any, device: str, case: Case, ranks: Sequence[int], rule: Rule, sync: Callable[[], None],
+    group: Any,
 ) -> tuple[list[float], int]:  # fmt: skip
-    """Time a collective on all its ranks; the first returns seconds a call of the slowest and the calls in a sample."""
+    """Time a collective on all its ranks; the first returns seconds a call of the slowest rank, and calls a sample."""
     call = operation(dist, torch, device, case.op, case.shape["bytes"], group, len(ranks))
     drain = (
         operation(dist, torch, device, case.op, DRAIN_BYTES, group, len(ranks))

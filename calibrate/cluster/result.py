@@ -13,7 +13,7 @@ import numpy as np
 from calibrate.case import Samples
 from calibrate.cluster.node_sweep import Spread, spreads
 from calibrate.cluster.segments import SizeSamples
-from calibrate.linkfit import LinkFit, bus_factor, fit_link, missing_links
+from calibrate.linkfit import BULK_BYTES, LinkFit, bus_factor, fit_link, missing_links
 
 #: The size whose time together over its time alone is the contention.
 _COMPARED_BYTES = 8 * 2**20
@@ -79,9 +79,10 @@ def build(
     for a, b in pairs:
         found = [each for each in samples if each.case.bench == "link" and each.case.path == f"{a}-{b}"]
         path = "node" if _node_of(a, nodes) == _node_of(b, nodes) else network
-        try:
-            links.append(_link(found, path, a, b))
-        except ValueError:
+        fit = _link(found, path, a, b)
+        if fit is not None:
+            links.append(fit)
+        else:
             dead = [
                 f"{node}: {lost[node]}" for node in (_node_of(a, nodes), _node_of(b, nodes)) if node in lost
             ]
@@ -97,7 +98,8 @@ def _node_of(rank: str, nodes: Sequence[str]) -> str:
     return rank if rank in nodes else rank.rpartition(":")[0]
 
 
-def _link(samples: Sequence[Samples], path: str, a: str, b: str) -> LinkFit:
+def _link(samples: Sequence[Samples], path: str, a: str, b: str) -> LinkFit | None:
+    """Return the fit; None where the link was not measured up to the sizes that tell its bandwidth."""
     alone = [each for each in samples if "together" not in each.case.shape]
     together = [each for each in samples if "together" in each.case.shape]
     used = alone or together
@@ -106,8 +108,11 @@ def _link(samples: Sequence[Samples], path: str, a: str, b: str) -> LinkFit:
     pair = [_of_size(group, _COMPARED_BYTES) for group in (together, alone)]
     if pair[0] and pair[1]:
         factor = pair[0] / pair[1]
+    sizes = _sizes(used, 1.0)
+    if len({each.bytes for each in sizes if each.bytes >= BULK_BYTES}) < 2:
+        return None
     return fit_link(
-        _sizes(used, 1.0), ack_s=float(back[0]) if back else 0.0, contended=_contended(used), path=path, a=a, b=b,
+        sizes, ack_s=float(back[0]) if back else 0.0, contended=_contended(used), path=path, a=a, b=b,
         contention_factor=factor, flags=() if alone else ("only_together",),
     )  # fmt: skip
 

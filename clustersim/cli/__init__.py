@@ -17,6 +17,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "run": ("run", "Simulate a scenario, print a summary, write a result folder."),
         "check": ("check", "Check a scenario: its form, its names, and whether the models fit in memory."),
         "explain": ("explain", "Account for one prefill and one decode step, operator by operator."),
+        "calibrate-from": ("calibrate_from", "Fit a serving engine to what a running one showed."),
         "list": ("listing", "List accelerators, models, nodes, links, sites, workloads, schedulers, ..."),
         "schema": ("schema", "Print the JSON schema of scenario files, for editors and checks."),
     }

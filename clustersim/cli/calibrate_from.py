@@ -13,13 +13,14 @@ import click
 from clustersim.cli import options
 
 if TYPE_CHECKING:
-    from clustersim.study.observe import Fitted, Pair
+    from clustersim.study.observations.problem import Pair
+    from clustersim.study.observe import Fitted
 
 
 @click.command("calibrate-from")
 @click.argument("observations", nargs=-1, required=True, metavar="OBSERVATIONS...")
 @click.option("--scenario", "scenarios", multiple=True, required=True, metavar="FILE|NAME",
-              help="What describes the deployment and its load: one for all observations, or one for each in turn.")  # fmt: skip
+              help="Deployment and load: one for all observations, or one for each in turn.")  # fmt: skip
 @options.settings
 @click.option("--deployment", metavar="NAME", help="Which deployment was observed; the first if not given.")
 @click.option("--observed-as", "file_format", type=click.Choice(["auto", "vllm_bench", "aiperf", "prometheus"]),
@@ -48,7 +49,8 @@ def command(
     from clustersim.scenario.load import load_with_plans
     from clustersim.study.explain import pick
     from clustersim.study.observations import read_observations
-    from clustersim.study.observe import Pair, engine_yaml, fit
+    from clustersim.study.observations.problem import Pair
+    from clustersim.study.observe import engine_yaml, fit
 
     if len(scenarios) not in (1, len(observations)):
         raise InputError(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--replications", type=click.IntRange(1), default=1, show_default=True,
               help="Run under so many independent seeds and give 95 % intervals.")  # fmt: skip
 @click.option("--assert", "assertions", multiple=True, metavar="CONDITION",
-              help="Exit with 3 unless it holds, e.g. 'p99_ttft_ms<2000' or 'regime==STABLE'.")  # fmt: skip
+              help="Exit with 3 unless it holds, for the mean of replications, e.g. 'p99_ttft_ms<2000'.")  # fmt: skip
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Result folder; out/<scenario>-<hash> if not given."
 )
@@ -77,7 +77,8 @@ def command(
             metrics["replications"] = {"seeds": several.seeds, "intervals_95": several.intervals}
         folder = out or default_folder(result)
         paths = write(result, folder)
-    failures = [failure for failure in (each.failure(metrics) for each in conditions) if failure]
+    judged = metrics if several is None else several.means(metrics)
+    failures = [failure for failure in (each.failure(judged) for each in conditions) if failure]
     if output_format == "json":
         click.echo(json.dumps(metrics, indent=2, allow_nan=False))
     else:

@@ -75,7 +75,7 @@ def account(cost: CostModel, runs: Mapping[str, Floats]) -> Account:
     step_s = device_s + host_s
     for op, replayed, eager in estimates:
         whole = op.count * np.where(graph, replayed.seconds, eager.seconds) / step_s
-        work = np.minimum(op.count * eager.work_s / step_s, whole)
+        work = np.minimum(op.count * np.where(graph, replayed.work_s, eager.work_s) / step_s, whole)
         for index, part in enumerate(PARTS):
             parts[part] += np.where(eager.work_part == index, work, 0.0)
         parts["launch"] += whole - work

@@ -14,7 +14,7 @@ from clustersim.cost.host import ServingEngine
 from clustersim.cost.profile import Fit, Profile
 from clustersim.cost.tables import OpTable, load_table
 from clustersim.hardware.accelerator import Accelerator
-from clustersim.hardware.figure import Evidence
+from clustersim.hardware.figure import BY_USER, Evidence
 from clustersim.models.layout import Parallelism
 from clustersim.models.ops import COLLECTIVES, Op, step_ops
 from clustersim.models.precision import Precision
@@ -30,7 +30,8 @@ PARTS: Sequence[Part] = ("compute", "memory", "network", "launch", "host")
 class Estimate:
     """The time of one call of an operator (arrays where the shape has arrays), and how it is known.
 
-    seconds = work_s + launch_s: what the mathematics takes, and what the call costs however small it is.
+    seconds = work_s + launch_s: what grows with the work, and what the call costs however small it is (a
+    collective's latency is its network's, and part of the work).
     rel_error is the median relative error on held-out shapes, where there is one: of the fit, and as far as measured
     rows answer, with their correction.
     """
@@ -77,10 +78,9 @@ class CostModel:
         """
         if op.family in COLLECTIVES:
             timing = self.fabric.time(op)
-            work = timing.seconds - timing.latency_s
-            network = np.full(np.shape(work), PARTS.index("network"))
-            return Estimate(timing.seconds, work, timing.latency_s, network, timing.evidence,
-                            f"{timing.algorithm}: {timing.source}", timing.rel_error)  # fmt: skip
+            network = np.full(np.shape(timing.seconds), PARTS.index("network"))
+            return Estimate(timing.seconds, timing.seconds, np.zeros_like(timing.seconds), network,
+                            timing.evidence, f"{timing.algorithm}: {timing.source}", timing.rel_error)  # fmt: skip
         fit, peak = self.fit(op.family, op.dtype)
         bandwidth = self.device.memory_bandwidth_bytes_per_s.value
         size = (op.flops, op.bytes, op.depth, op.tasks)
@@ -93,16 +93,24 @@ class CostModel:
             seconds, measured = np.maximum(seconds * correction.factor, raw), correction.measured
         compute = op.flops / (peak * fit.compute_frac)
         memory = op.bytes / (bandwidth * fit.memory_frac)
-        work = np.minimum(np.maximum(compute, memory), seconds)
+        work = np.maximum(seconds - fit.overhead_s, np.minimum(np.maximum(compute, memory), seconds))
         if not graph:
             seconds = np.maximum(seconds, self.device.kernel_launch_s.value)
         present = (op.flops + op.bytes) > 0
-        seconds = np.where(present, seconds, 0.0)
+        seconds, work = np.where(present, seconds, 0.0), np.where(present, work, 0.0)
         part = np.where(compute > memory, PARTS.index("compute"), PARTS.index("memory"))
         error = fit.error.median_ape_frac if fit.error else None
         if error is not None and fit.table_error is not None and table is not None:
             error += float(np.mean(measured)) * (fit.table_error.median_ape_frac - error)
+        if self.is_varied(fit):
+            why = f"a figure of the device was given by the user, no such device was measured; {fit.source}"
+            return Estimate(seconds, work, seconds - work, part, "assumed", why)
         return Estimate(seconds, work, seconds - work, part, fit.evidence, fit.source, error, measured)
+
+    def is_varied(self, fit: Fit) -> bool:
+        """Return whether a user changed what an operator of this fit depends on: then nobody measured it."""
+        figures = (self.device.memory_bandwidth_bytes_per_s, self.device.peak_flops_per_s(fit.peak))
+        return any(figure.source == BY_USER for figure in figures)
 
     def table(self, family: str, dtype: str) -> OpTable | None:
         """Return the device's measured rows of a family of operators, where there are some."""

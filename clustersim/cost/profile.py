@@ -42,7 +42,7 @@ from clustersim import library
 from clustersim.cost.measured import DeviceFigures, LinkFit, Quality, Validation
 from clustersim.errors import InputError, unknown
 from clustersim.hardware.accelerator import Accelerator
-from clustersim.hardware.figure import Evidence, Figure
+from clustersim.hardware.figure import BY_USER, Evidence, Figure
 from clustersim.kinds import Value
 from clustersim.units import Bytes, BytesPerSecond, Seconds, Watts
 from clustersim.yaml_file import problems_of, read_yaml
@@ -66,7 +66,6 @@ BY_KV_DTYPE = ("attention_decode", "mla_prefill", "mla_decode")
 RING_STEPS: Mapping[str, int] = {"all_reduce": 2, "all_gather": 1, "reduce_scatter": 1, "all_to_all": 1}
 
 #: The source of a figure that a scenario sets (see `Figure`).
-_BY_USER = Figure.model_fields["source"].default
 _EVIDENCE_ORDER: tuple[Evidence, ...] = ("measured", "fitted", "datasheet", "published", "assumed")
 
 
@@ -138,8 +137,8 @@ class Fit(Value):
     def stands_in(self, why: str, peak: Precision) -> Fit:
         """Return this fit for something it was not fitted on: `assumed`, and without the errors."""
         changes: dict[str, object] = {"source": f"{why}: {self.source}", "evidence": "assumed", "peak": peak}
-        unknown_here = {"num_rows": 0, "num_refused": 0, "error": None, "table_error": None, "bands": {}}
-        return self.model_copy(update={**changes, **unknown_here, "intervals": {}})
+        changes |= {"num_rows": 0, "num_refused": 0, "error": None, "table_error": None}
+        return self.model_copy(update={**changes, "bands": {}, "intervals": {}})
 
 
 class CollectiveFit(Value):
@@ -268,7 +267,7 @@ class Profile(Value):
                 for name, figure in figures.items()
                 if figure is not None
                 and name in type(device).model_fields
-                and getattr(getattr(device, name), "source", "") != _BY_USER
+                and getattr(getattr(device, name), "source", "") != BY_USER
             }
         )
 

@@ -134,7 +134,9 @@ class StepTime:
             numbers, nothing = knots.astype(np.float64), np.zeros(len(knots))
             field = {"keys": "prefill_keys"}.get(varies, varies)
             rank = RankShape(*[nothing] * 8)._replace(**{field: numbers})
-            curve = self._single[varies] = Curve(knots.tolist(), self._total(rank, varies).tolist())
+            curve = self._single[varies] = Curve(
+                knots.tolist(), np.maximum.accumulate(self._total(rank, varies)).tolist()
+            )
         return curve
 
     def _total(self, rank: RankShape, varies: Varies) -> Numbers:
@@ -153,6 +155,8 @@ class StepTime:
 
 
 def _curves(batches: np.ndarray, context: np.ndarray, seconds: Numbers) -> dict[int, Curve]:
+    # Measured rows are noisy: where they say that more context takes less time, it takes as long.
+    seconds = np.maximum.accumulate(seconds, axis=1)
     rows = zip(batches.tolist(), context.tolist(), seconds.tolist(), strict=True)
     return {batch: Curve(knots, values) for batch, knots, values in rows}
 

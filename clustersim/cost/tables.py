@@ -11,7 +11,7 @@ are ratios to the law on the measured device as shipped, so no change of its pea
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,12 +23,15 @@ from clustersim.hardware.accelerator import load_accelerator
 
 Floats = NDArray[np.float64]
 WORK = ("flops", "bytes", "depth", "tasks")
-#: Distance in log work at which rows stop to count, and scatter of a row as a share of the variance: one choice for
-#: all families and devices, by the errors on rows that neither the law nor the tables nor the stored errors saw.
+#: Distance in log work at which rows stop to count, and scatter of a row as a share of the variance. One choice for
+#: all families and devices, by errors on rows that are in no table (`calibrate.silicon_tables`' trial rows).
 _REACH, _NOISE = 8.0, 0.03
-#: Weight of each coordinate in a distance. Tasks jump where a tile is full, which times of steps must not.
-_WEIGHT = np.array([1.0, 1.0, 1.0, 0.25])
-_AT_ONCE = 256
+#: Weight of each coordinate in a distance: chosen so, too; tasks jump where a tile is full, which times must not.
+_WEIGHT = np.array([0.5, 1.0, 1.0, 0.25])
+_AT_ONCE = 256  # lookups, so that correlations with all rows stay in the cache
+#: Correlations are computed in this type: it halves their time, and no factor changes by more than 1e-4.
+_KERNEL = np.float32
+Kernel = NDArray[np.float32]
 
 
 class Correction(NamedTuple):
@@ -43,9 +46,12 @@ class OpTable:
 
     def __init__(self, work: Floats, seconds: Floats, law_s: Floats) -> None:
         self._place = _place(work)
+        self.num_rows = len(seconds)
         log_factor = np.log(seconds / law_s)
         scatter = _NOISE * np.eye(len(seconds))
-        self._weights = np.linalg.solve(_correlation(self._place, self._place) + scatter, log_factor)
+        self._weights = np.linalg.solve(
+            _correlation(self._place, self._place).astype(float) + scatter, log_factor
+        )
         self._least, self._most = min(0.0, float(log_factor.min())), max(0.0, float(log_factor.max()))
         self._recall = lru_cache(maxsize=16)(self._look_up)
 
@@ -62,10 +68,16 @@ class OpTable:
         for first in range(0, len(place), _AT_ONCE):
             part = slice(first, first + _AT_ONCE)
             correlation = _correlation(place[part], self._place)
-            log_factor[part] = correlation @ self._weights
+            log_factor[part] = correlation @ self._weights.astype(_KERNEL)
             nearest[part] = correlation.max(axis=1)
         factor = np.exp(np.clip(log_factor, self._least, self._most))
         return Correction(factor[which], nearest[which])
+
+
+@cache
+def _loaded() -> dict[tuple[object, ...], OpTable]:
+    """Return this process's tables by file, its time, and the law that they correct."""
+    return {}
 
 
 def load_table(profile: Profile, family: str, dtype: str) -> OpTable | None:
@@ -78,15 +90,12 @@ def load_table(profile: Profile, family: str, dtype: str) -> OpTable | None:
     constants = (fit.compute_frac, fit.memory_frac, fit.overhead_s, fit.smoothness, fit.span_s, fit.task_s)
     peaks = device.peak_flops_per_s(fit.peak).value, device.memory_bandwidth_bytes_per_s.value
     key = (path, path.stat().st_mtime_ns, constants, peaks)
-    if key not in _LOADED:
+    loaded = _loaded()
+    if key not in loaded:
         work, seconds = _read(path)
         law_s = fit.seconds(*work.T, peak_flops_per_s=peaks[0], bandwidth_bytes_per_s=peaks[1])
-        _LOADED[key] = OpTable(work, seconds, law_s)
-    return _LOADED[key]
-
-
-#: Tables of this process by file, its time, and the law that they correct.
-_LOADED: dict[tuple[object, ...], OpTable] = {}
+        loaded[key] = OpTable(work, seconds, law_s)
+    return loaded[key]
 
 
 def _read(path: Path) -> tuple[Floats, Floats]:
@@ -101,12 +110,22 @@ def _place(work: Floats) -> Floats:
     return np.asarray(_WEIGHT * np.log(np.maximum(work, 1e-3)))
 
 
-def _correlation(some: Floats, others: Floats) -> Floats:
+def _correlation(some: Floats, others: Floats) -> Kernel:
     """Return Wendland's function of the distance of each place to each other, (some, others)."""
-    squares = (some**2).sum(axis=1)[:, None] + (others**2).sum(axis=1) - 2.0 * some @ others.T
-    near = np.sqrt(np.clip(squares / _REACH**2, 0.0, 1.0))
-    away = 1.0 - near
-    return np.asarray((away * away) ** 2 * away * (5.0 * near + 1.0))
+    middle = others.mean(axis=0)
+    near, far = (some - middle) / _REACH, (others - middle) / _REACH
+    squares = (near @ (-2.0 * far.T)).astype(_KERNEL)
+    squares += (near**2).sum(axis=1)[:, None].astype(_KERNEL)
+    squares += (far**2).sum(axis=1).astype(_KERNEL)
+    distance = np.sqrt(np.clip(squares, 0.0, 1.0, out=squares), out=squares)
+    away = 1.0 - distance
+    fourth = away * away
+    fourth *= fourth
+    fourth *= away
+    distance *= 5.0
+    distance += 1.0
+    distance *= fourth
+    return np.asarray(distance)
 
 
 def _distinct(place: Floats) -> tuple[Floats, NDArray[np.intp]]:

@@ -12,6 +12,9 @@ from clustersim.kinds import Value
 #: How a number is known, best first. `assumed` is a figure for which no public source was confirmed.
 Evidence = Literal["measured", "fitted", "datasheet", "published", "assumed"]
 
+#: The source of a figure that a scenario gives without saying where it is from.
+BY_USER = "given by the user"
+
 T = TypeVar("T")
 
 
@@ -20,7 +23,7 @@ class Figure(Value, Generic[T]):
 
     value: T
     evidence: Evidence = "assumed"
-    source: str = "given by the user"
+    source: str = BY_USER
     date: str = ""
 
     @model_validator(mode="before")

@@ -41,10 +41,11 @@ _RUN_DEPENDENT = ("cpu_s",)
 
 
 def default_folder(result: Result) -> Path:
-    """Return out/<scenario>-<first six digits of a hash of the resolved scenario and seed>."""
+    """Return out/<scenario>-<first six digits of a hash of the resolved scenario, seed and number of replications>."""
     plain = unicodedata.normalize("NFKD", result.scenario.name).encode("ascii", "ignore").decode()
     slug = re.sub(r"[^a-z0-9]+", "_", plain.lower()).strip("_")[:_SLUG_LENGTH].strip("_") or "scenario"
-    text = json.dumps(_resolved(result), sort_keys=True)
+    replications = len(result.metrics.get("replications", {}).get("seeds", [0]))
+    text = json.dumps([_resolved(result), replications], sort_keys=True)
     return Path("out") / f"{slug}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 

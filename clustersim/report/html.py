@@ -37,6 +37,7 @@ def html(result: Result) -> str:
         evidence=words.EVIDENCE,
         tenant_columns=tenants.COLUMNS,
         seed=result.seed,
+        replicated=_replicated(result),
         version=version("clustersim"),
         style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
         script=Markup((_TEMPLATES / "report.js").read_text(encoding="utf-8")),
@@ -72,6 +73,11 @@ def _provenance(plan: DeploymentPlan) -> str:
     origin = plan.profile.provenance
     rows = f", {origin.num_rows:,} rows" if origin.num_rows else ""
     return f"{origin.package}, {origin.engine} {origin.engine_version}{rows}, {origin.date}"
+
+
+def _replicated(result: Result) -> str:
+    seeds = result.metrics.get("replications", {}).get("seeds", [])
+    return f" --replications {len(seeds)}" if seeds else ""
 
 
 def _script_json(value: Any) -> str:

@@ -54,7 +54,8 @@ def step_table(step: StepAccount) -> RenderableType:
         f"step {si(step.step_s, 's')} = device {si(step.device_s, 's')} + host {si(step.host_s, 's')}   ({parts})",
         style="bold",
     )
-    return Group(table, total, Text(wall), Text("Sources", style="dim bold"), sources, Text(""))
+    note = [Text(step.note, style="bold yellow")] if step.note else []
+    return Group(table, total, *note, Text(wall), Text("Sources", style="dim bold"), sources, Text(""))
 
 
 def plain_table(rows: Sequence[Mapping[str, object]]) -> Table:

@@ -19,7 +19,8 @@ from clustersim.scenario.plan import DeploymentPlan
 Regime = Literal["STABLE", "NEAR_SATURATION", "OVERLOADED"]
 RULE = (
     "OVERLOADED: the queue is never empty in the last quarter of the window and is, on average, over 1.2 times as "
-    "long as in the second quarter and over 1 % of the requests that arrived; for open arrivals only. "
+    "long as in the second quarter and over 1 % of the requests that arrived; for open arrivals only. Also where "
+    "nothing that arrived was served. "
     "NEAR_SATURATION: utilisation over 0.85, or requests queue for slots or KV over 10 % of the window. "
     "STABLE: neither."
 )
@@ -60,7 +61,8 @@ def load_of(plan: DeploymentPlan, served: Served, is_open: bool) -> Load:
     busy = float(((runs["end_s"] - runs["start_s"]) * served.overlap * blocked).sum())
     queued = busy / (served.length_s * plan.deployment.replicas)
     regime: Regime = "STABLE"
-    if grew:
+    came = served.arrived
+    if grew or (came.any() and not served.measured.any()):
         regime = "OVERLOADED"
     elif use > 0.85 or queued > 0.1:
         regime = "NEAR_SATURATION"

@@ -19,6 +19,7 @@ from clustersim.results import timeline as timelines
 from clustersim.results.energy import Bill, bill
 from clustersim.results.regime import RULE, Load, load_of
 from clustersim.results.served import Served, good, mean_kv_blocks, serve
+from clustersim.results.tenants import by_tenant
 from clustersim.results.unused import without_effect
 from clustersim.scenario.plan import DeploymentPlan, deployment_of
 from clustersim.scenario.schema import Scenario
@@ -72,6 +73,7 @@ def summarise(
         "warm_up_rule": scenario.warm_up_rule.model_dump(mode="json"),
         "regime_rule": RULE,
         **(every[0] if len(every) == 1 else _together(every, served, scenario)),
+        "tenants": by_tenant(scenario, served),
         "deployments": {plan.deployment.name: values for plan, values in zip(plans, every, strict=True)},
         "settings_without_effect": without_effect(plans, served),
         "idle_accelerators": _idle(scenario, plans),
@@ -184,10 +186,7 @@ def _latencies(served: Served, overloaded: bool) -> dict[str, Any]:
     for name in ("ttft", "ttfo", "tpot", "e2el", "queue"):
         stats = latency_stats(name, served.in_window(name))
         if overloaded and name in _UNBOUNDED:
-            stats = {
-                key: (None if key.startswith(("p9", "mean", "std")) else value)
-                for key, value in stats.items()
-            }
+            stats = dict.fromkeys(stats)
         values |= stats
     values |= latency_stats("itl", *served.step_gaps)
     values["unbounded"] = list(_UNBOUNDED) if overloaded else []

@@ -233,7 +233,9 @@ def _own_models(document: Document) -> Document:
         return document
     place = document.place(("models",))
     if not isinstance(models, Mapping):
-        raise InputError([Problem(f"{place}: models", "wants a name for each model: a config.json or a config")])
+        raise InputError(
+            [Problem(f"{place}: models", "wants a name for each model: a config.json or a config")]
+        )
     used = set()
     deployments = data.get("deployments")
     if isinstance(deployments, list):

@@ -142,7 +142,7 @@ def _problems(scenario: Scenario) -> Iterator[tuple[Key, str]]:
         elif workload.to is not None and workload.to not in names:
             yield ("workloads", index, "to"), unknown("deployment", workload.to, names)
         loop = workload.closed_loop
-        if loop and workload.num_requests is None and scenario.horizon_s is None:
+        if loop and workload.num_requests is None and scenario.horizon_s is None and workload.trace is None:
             yield (
                 ("workloads", index),
                 "a closed loop never ends: give it num_requests, or the scenario a horizon",

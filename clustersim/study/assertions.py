@@ -67,7 +67,16 @@ def _look_up(metrics: Mapping[str, Any], name: str) -> Any:
         return metrics[name]
     for step in name.split("."):
         if not isinstance(node, Mapping) or step not in node:
-            simple = [key for key, value in metrics.items() if not isinstance(value, Mapping | list)]
-            raise InputError(f"--assert: {unknown('metric', name, simple)}")
+            raise InputError(f"--assert: {_unknown_metric(metrics, name)}")
         node = node[step]
     return node
+
+
+def _unknown_metric(metrics: Mapping[str, Any], name: str) -> str:
+    every = metrics.get("deployments", {})
+    each = [f"deployments.{deployment}.{name}" for deployment, values in every.items() if name in values]
+    if each:
+        return f"{name} is not one number for several deployments; name one: {', '.join(each)}"
+    return unknown(
+        "metric", name, [key for key, value in metrics.items() if not isinstance(value, Mapping | list)]
+    )

@@ -45,6 +45,8 @@ class StepAccount:
     """Kernels one after another at the device's launch latency: no step that launches each from the host is shorter."""
     parts: dict[str, float]
     """Seconds by part."""
+    note: str = ""
+    """Why no engine would run this step, where that is so."""
 
     @property
     def step_s(self) -> float:
@@ -94,7 +96,20 @@ def explain(plan: DeploymentPlan, name: str, shape: StepShape) -> StepAccount:
         f"(tp {layout.tp}, pp {layout.pp}, ep {layout.ep}, attention_dp {layout.attention_dp}): {_say(name, shape)}"
     )
     return StepAccount(name, title, rows, device_s, host_s, kernels, graph,
-                       kernels * device.kernel_launch_s.value, parts)  # fmt: skip
+                       kernels * device.kernel_launch_s.value, parts, _beyond(plan, name, shape))  # fmt: skip
+
+
+def _beyond(plan: DeploymentPlan, name: str, shape: StepShape) -> str:
+    """Return what the KV cache could hold instead, where it cannot hold the step's context."""
+    held = plan.memory.kv_tokens
+    if name == "decode":
+        batch, context = int(shape.decode_seqs), int(shape.decode_context)  # type: ignore[arg-type]  # one shape
+        if context > held:
+            most = held * batch // context
+            return f"The KV cache holds {held:,} tokens: at most {most:,} sequences of this context."
+    elif int(shape.prefill_keys) > min(plan.max_model_len, plan.memory.tokens_per_rank):  # type: ignore[arg-type]  # one shape
+        return f"A request has at most {min(plan.max_model_len, plan.memory.tokens_per_rank):,} tokens here."
+    return ""
 
 
 def _say(name: str, shape: StepShape) -> str:

@@ -3,15 +3,15 @@
 The simulator is run on the scenario that describes the deployment; its latencies are laid beside the observed ones
 (logarithms, each weighed by how well such a statistic is known), and four numbers are moved from where they stand
 until they agree, held back by wide normal priors. With J the derivatives, the posterior's covariance is
-(J'J + I)^-1 in units of the priors: a number whose standard deviation has not fallen below half the prior's was not
-told by the observations, and stays as it was. KV capacity is not fitted: the engine reports its blocks.
+(J'J + I)^-1 in units of the priors. A number whose standard deviation has not fallen below half the prior's, or that
+moved by less than one and a half of a wide one, was not told by the observations: it is held where it stood, the rest
+is fitted anew, and what it could not be told from is named. KV capacity is not fitted: the engine reports its blocks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 
 import numpy as np
 
@@ -20,9 +20,9 @@ from clustersim.errors import InputError
 from clustersim.study.observations.corrections import PARAMETERS, Corrections, memory_frac_for
 from clustersim.study.observations.problem import Floats, Pair, Problem, Simulated, descend, error_frac
 
-#: Posterior over prior standard deviation above which a number was not told; correlation above which two were not
-#: told apart.
-_UNTOLD, _TIED = 0.5, 0.95
+#: Posterior over prior standard deviation above which a number was not told, below which it was told whatever its
+#: value, and in between the change over its deviation that is clear; correlation above which two were not told apart.
+_UNTOLD, _SHARP, _CLEAR, _TIED = 0.5, 0.05, 1.5, 0.7
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,7 @@ class Fitted:
     notes: list[str] = field(default_factory=list)
 
 
-def fit(
-    pairs: Sequence[Pair], deployment: int = 0, told: Callable[[int], None] = lambda runs: None
-) -> Fitted:
+def fit(pairs: Sequence[Pair], deployment: int = 0, told: Callable[[int], object] = int) -> Fitted:
     """Return the corrections of a deployment's engine that best explain all observations together.
 
     `told(n)` hears how many simulations were run so far.
@@ -90,59 +88,55 @@ def fit(
         for i, name in enumerate(PARAMETERS)
     ]  # fmt: skip
     return Fitted(
-        final, parameters, _removed(problem, start, final), problem.run(start), problem.run(final), _notes(problem, base)
+        final,
+        parameters,
+        _removed(problem, start, final),
+        problem.run(start),
+        problem.run(final),
+        _notes(problem, base),
     )
 
 
-def _told(problem: Problem, told: Callable[[int], None]) -> tuple[Floats, Floats, dict[str, str]]:
+def _told(problem: Problem, told: Callable[[int], object]) -> tuple[Floats, Floats, dict[str, str]]:
     """Fit, hold what was not told where it stood, and fit again, until all that moved was told."""
     names, untold = list(PARAMETERS), dict[str, str]()
     free = np.ones(len(names))
+    # Host time that hides behind the device changes nothing until it is most of a step: start there too.
+    starts = [np.zeros(len(names)), np.where(np.array(names) == "step_overhead_s", 0.8, 0.0)]
     while True:
-        starts = [np.zeros(len(names))]
-        if free[1]:
-            starts.append(np.where(np.array(names) == "step_overhead_s", 0.8, 0.0))
         found = [descend(problem, start, free) for start in starts]
         told(problem.num_runs)
         x, slope, _ = min(found, key=lambda each: each[2])
-        full = problem.jacobian(x, problem.residuals(x))
-        held = _weakest(names, slope, full, free, untold)
+        held = _weakest(names, x, slope, free, untold)
         if held is None:
             return x, slope, untold
         free[held] = 0.0
+        starts = [x * free]
 
 
 def _weakest(
-    names: Sequence[str], slope: Floats, full: Floats, free: Floats, untold: dict[str, str]
+    names: Sequence[str], x: Floats, slope: Floats, free: Floats, untold: dict[str, str]
 ) -> int | None:
     """Return the free number that was told least, None if all were told; says why in `untold`."""
     covariance = np.linalg.inv(slope.T @ slope + np.eye(len(names)))
     deviation = np.sqrt(np.diag(covariance)) * free
-    worst = int(np.argmax(deviation))
-    if deviation[worst] >= _UNTOLD:
-        ties = [
-            other for other in range(len(names))
-            if other != worst and free[other] and _cosine(full[:, worst], full[:, other]) > _TIED
-        ]  # fmt: skip
-        if ties:
-            others = " and ".join(PARAMETERS[names[other]] for other in ties)
-            untold[names[worst]] = f"these observations do not tell it from {others}"
-        else:
-            untold[names[worst]] = "it changes nothing that was observed"
-        return worst
-    for one, other in combinations(np.flatnonzero(free), 2):
-        tie = abs(covariance[one, other]) / (deviation[one] * deviation[other])
-        if tie > _TIED and _cosine(full[:, one], full[:, other]) > 0.999:
-            later = max(int(one), int(other))
-            first = min(int(one), int(other))
-            untold[names[later]] = f"these observations do not tell it from {PARAMETERS[names[first]]}"
-            return later
-    return None
-
-
-def _cosine(a: Floats, b: Floats) -> float:
-    size = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return abs(float(a @ b)) / size if size > 0 else 0.0
+    vague = (deviation >= _UNTOLD) | ((deviation >= _SHARP) & (np.abs(x) < _CLEAR * deviation))
+    if not np.any(vague):
+        return None
+    worst = int(np.argmax(np.where(vague, deviation, 0.0)))
+    ties = [
+        PARAMETERS[names[other]]
+        for other in range(len(names))
+        if other != worst
+        and free[other]
+        and abs(covariance[worst, other]) > _TIED * deviation[worst] * deviation[other]
+    ]
+    untold[names[worst]] = (
+        f"these observations do not tell it from {' and '.join(ties)}"
+        if ties
+        else "these observations hardly depend on it"
+    )
+    return worst
 
 
 #: Corrections in the order in which they are made, and the numbers in them.
@@ -170,7 +164,9 @@ def _removed(problem: Problem, start: Corrections, final: Corrections) -> list[R
 
 def _capacity_alone(problem: Problem, start: Corrections, base: Corrections) -> Fitted:
     untold = "no latency or throughput was observed"
-    parameters = [Parameter(name, getattr(base, name), getattr(base, name), np.inf, untold) for name in PARAMETERS]
+    parameters = [
+        Parameter(name, getattr(base, name), getattr(base, name), np.inf, untold) for name in PARAMETERS
+    ]
     return Fitted(base, parameters, [], problem.run(start), problem.run(base), _notes(problem, base))
 
 
@@ -188,7 +184,9 @@ def _notes(problem: Problem, base: Corrections) -> list[str]:
              pair.scenario.deployments[problem.deployment].serving_engine.block_size),
         ):  # fmt: skip
             if theirs and abs(ours / theirs - 1) > 0.05:
-                notes.append(f"{seen.file}: {theirs:.4g} {what}, the scenario has {ours:.4g}: is it the same load?")
+                notes.append(
+                    f"{seen.file}: {theirs:.4g} {what}, the scenario has {ours:.4g}: is it the same load?"
+                )
     return notes
 
 

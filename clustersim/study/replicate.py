@@ -24,6 +24,19 @@ class Replications:
     intervals: dict[str, dict[str, Any]]
     """Metric -> mean, low, high of the 95 % t interval, and n; None where any replication has no value."""
 
+    def means(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        """Return `metrics` with the means over replications in place of the numbers of one."""
+        found = {key: value for key, value in metrics.items() if key != "deployments"}
+        found["deployments"] = {name: dict(values) for name, values in metrics.get("deployments", {}).items()}
+        for key, interval in self.intervals.items():
+            if key in found:
+                found[key] = interval["mean"]
+                continue
+            _, name, inner = (*key.split(".", 2), "", "")[:3]
+            if name in found["deployments"]:
+                found["deployments"][name][inner] = interval["mean"]
+        return found
+
 
 def replicate(
     scenario: Scenario,

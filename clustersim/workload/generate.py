@@ -13,6 +13,7 @@ from clustersim.workload.arrays import FloatArray, IntArray
 from clustersim.workload.arrivals import OpenArrivals
 from clustersim.workload.arrivals.trace import TraceArrivals
 from clustersim.workload.bodies import Bodies, bodies_of
+from clustersim.workload.lengths.trace import TraceLengths
 from clustersim.workload.summary import Summary, summarise
 from clustersim.workload.traces import Trace, read_trace
 from clustersim.workload.workload import Workload
@@ -96,9 +97,23 @@ def load_trace(workload: Workload) -> Trace | None:
     trace = read_trace(workload.trace.path, workload.trace.format, sort=workload.trace.sort)
     if trace.arrival_s is None and isinstance(workload.shared_arrivals, TraceArrivals):
         raise InputError(
-            f"{trace.file}: {trace.format} has no arrival times; give the workload other `arrivals`"
+            f"{trace.file}: {trace.format} has no arrival times; say when its requests come, e.g. "
+            "--set workload.arrivals=all_at_once, or --set 'workload.arrivals={kind: poisson, rate: 5 req/s}'"
         )
     return trace
+
+
+def whole_trace(workload: Workload, trace: Trace | None) -> Workload:
+    """Return the workload, bound to one request a row where its lengths are a trace's and nothing bounds it."""
+    if (
+        trace is None
+        or workload.num_requests is not None
+        or not isinstance(workload.shared_lengths, TraceLengths)
+    ):
+        return workload
+    if isinstance(workload.shared_arrivals, TraceArrivals):
+        return workload
+    return workload.model_copy(update={"num_requests": len(trace.input_tokens)})
 
 
 def generate(
@@ -111,6 +126,8 @@ def generate(
     """
     if trace is None:
         trace = load_trace(workload)
+    if horizon_s is None:
+        workload = whole_trace(workload, trace)
     sampler = Sampler(workload, seed, trace)
     if workload.closed_loop is not None:
         if workload.num_requests is None:

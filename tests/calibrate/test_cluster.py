@@ -220,8 +220,10 @@ def test_a_dead_node_is_named_and_the_rest_goes_on(tmp_path: Path, moment: int) 
     assert list(result.quarantined) == ["b"]
     measured = {(link.a, link.b): link for link in result.links}
     assert measured["a", "c"].quality == "ok"
-    if moment == 0:
-        assert measured["a", "b"].missing == "b: Ray lost the node"
+    if moment < 20:
+        assert measured["b", "c"].missing == "b: Ray lost the node", (
+            "a link measured in part has no bandwidth"
+        )
     assert world.formed[-1] == ["a", "c"]
     assert {row["ranks"] for row in result.rows} >= {2}
     assert any("node b is out" in error["text"] for error in Store(tmp_path).errors())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import threading
 import time
@@ -26,6 +27,7 @@ def ray_nodes() -> Iterator[RayNodes]:
         yield RayNodes(net, Path(f"/tmp/{net.names[0]}"))
     finally:
         net.close()
+        shutil.rmtree(f"/tmp/{net.names[0]}", ignore_errors=True)
 
 
 def keys(folder: Path) -> Counter[str]:
@@ -52,10 +54,12 @@ def test_a_run_outlives_a_node_and_the_next_one_goes_on(ray_nodes: RayNodes, tmp
         killed, at = ray_nodes.net.kill(ray_nodes.net.names[1]), time.monotonic()
         assert set(recorded) <= set(killed) or killed
         assert run.wait(LIMIT_S - (time.monotonic() - began)) == 0, "".join(words)
-        reader.join(5)
     finally:
         if run.poll() is None:
             ray_nodes.net.kill(ray_nodes.net.names[0])
+        run.wait(10)
+        reader.join(5)
+        run.stdout.close()
     text = "".join(words)
     print(f"\n{text}\nkilled {len(killed)} processes of b; the run ended {time.monotonic() - at:.1f} s later")
     found = YAML(typ="safe").load(folder / "cluster.yaml")

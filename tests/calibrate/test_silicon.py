@@ -10,6 +10,7 @@ import pytest
 
 from calibrate import DEVICES, FAMILIES, read_table, tables_folder
 from calibrate.silicon import fit_collective, fit_family, write_profile
+from calibrate.silicon_tables import measured_rows, split, spread, thinned, write_tables
 from clustersim.cost.profile import load_profile, read_profile, smooth_max
 from clustersim.hardware.accelerator import load_accelerator
 
@@ -98,3 +99,57 @@ def test_fitting_again_gives_what_is_stored(device: str, family: str) -> None:
     assert again.error is not None
     assert stored.error is not None
     assert again.error.median_ape_frac == pytest.approx(stored.error.median_ape_frac, rel=0.05)
+
+
+def wavy() -> pd.DataFrame:
+    table = made(gemms())
+    return table.assign(
+        seconds=table.seconds * (1.15 + 0.15 * np.sin(np.log2(table.m.to_numpy(dtype=float))))
+    )
+
+
+def test_rows_are_kept_where_they_help_and_none_is_held_out() -> None:
+    table = wavy()
+    parts, fit = split("gemm", "bf16", table, H100), fit_family("gemm", "bf16", table, H100, "made")
+    assert fit is not None
+    kept = measured_rows(fit, parts, H100)
+    assert kept is not None
+    frame, error = kept
+    assert fit.error is not None
+    assert error.median_ape_frac < 0.7 * fit.error.median_ape_frac
+    stored = set(zip(frame.m, frame.n, frame.k, strict=True))
+    unseen = parts.table[parts.held | parts.trial]
+    assert stored.isdisjoint(zip(unseen.m, unseen.n, unseen.k, strict=True))
+    assert len(frame) <= 1000
+
+
+def test_rows_that_do_not_help_are_not_kept() -> None:
+    noise = np.exp(np.random.default_rng(1).normal(0, 0.2, 2000))
+    table = made(gemms())
+    table = table.assign(seconds=table.seconds * np.maximum(noise, 0.9))
+    fit = fit_family("gemm", "bf16", table, H100, "made")
+    assert fit is not None
+    assert measured_rows(fit, split("gemm", "bf16", table, H100), H100) is None
+
+
+def test_thinning_takes_model_shapes_first_and_spreads() -> None:
+    parts = split("gemm", "bf16", made(gemms()), H100)
+    assert len(thinned(parts, 100)) == len(set(thinned(parts, 100).tolist())) == 100
+    assert (parts.train & ~parts.trial)[thinned(parts, 100)].all()
+    line = np.linspace(0.0, 1.0, 101)[:, None]
+    assert sorted(spread(line, 3).tolist()) == [0, 50, 100]
+    assert len(spread(line, 0)) == 0
+
+
+def test_tables_are_the_same_bytes_again(tmp_path: Path) -> None:
+    table = wavy()
+    parts, fit = split("gemm", "bf16", table, H100), fit_family("gemm", "bf16", table, H100, "made")
+    assert fit is not None
+    kept = measured_rows(fit, parts, H100)
+    assert kept is not None
+    for name in ("a", "b"):
+        write_tables({"gemm.bf16.parquet": kept[0]}, tmp_path / name)
+    first, second = (tmp_path / name / "gemm.bf16.parquet" for name in ("a", "b"))
+    assert first.read_bytes() == second.read_bytes()
+    write_tables({}, tmp_path / "a")
+    assert not first.exists()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clustersim.cost.step_time import StepTime
 from clustersim.models.step import StepShape
 from clustersim.scenario.plan import plan
 
@@ -58,7 +61,16 @@ def test_a_decode_step_takes_longer_with_more_context_and_more_sequences(model: 
         [[step.decode(b).at(b * c) for c in (1, 100, 3000, most)] for b in (1, 7, 64, 65, 200, 512)]
     )
     assert (np.diff(seconds, axis=1) >= 0).all()
-    assert (np.diff(seconds, axis=0) >= -1e-12).all()
+    law = replace(step.cost, profile=step.cost.profile.model_copy(update={"tables": {}}))
+    if law.profile == step.cost.profile:
+        assert (np.diff(seconds, axis=0) >= -1e-12).all()
+    else:  # measured kernels change with the number of rows: a batch may be a little faster than a smaller one
+        assert (np.diff(seconds, axis=0) >= -0.05 * seconds[:-1]).all()
+        plain = StepTime(law, most)
+        again = np.array(
+            [[plain.decode(b).at(b * c) for c in (1, 100, 3000, most)] for b in (1, 7, 64, 65, 200, 512)]
+        )
+        assert (np.diff(again, axis=0) >= -1e-12).all()
 
 
 @pytest.mark.parametrize("model", PLANS)

@@ -128,7 +128,10 @@ def test_a_trace_may_give_lengths_alone(plain):
 def test_a_trace_without_times_needs_other_arrivals(tmp_path):
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "12345678", "output_tokens": 3}\n')
     source = {"path": str(tmp_path / "prompts.jsonl")}
-    with pytest.raises(InputError, match="has no arrival times; give the workload other `arrivals`"):
+    with pytest.raises(
+        InputError,
+        match="has no arrival times; say when its requests come",
+    ):
         generate(workload(trace=source), 1)
     assert len(generate(workload(trace=source, arrivals=POISSON, num_requests=5), 1)) == 5
 

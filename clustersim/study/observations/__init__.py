@@ -26,7 +26,7 @@ _HEAD = 65536
 
 @dataclass(frozen=True)
 class Observed:
-    """One run of an engine. Latencies in milliseconds under vLLM's names, throughputs a second; what is absent is unknown."""
+    """One run of an engine: latencies (ms) and throughputs (1/s) under vLLM's names; what is absent is unknown."""
 
     file: str
     format: str

@@ -89,9 +89,8 @@ def _scaled(node: Node, step_scale: float) -> Node:
     for name in _RATES:
         figure = getattr(device, name)
         if figure is not None:
-            rates[name] = type(figure).model_construct(
-                value=figure.value / step_scale, evidence="fitted", source=Figure.model_fields["source"].default, date=""
-            )
+            given = Figure.model_fields["source"].default  # a profile leaves alone what the user gave
+            rates[name] = figure.model_copy(update={"value": figure.value / step_scale, "source": given})
     return node.model_copy(update={"accelerator": device.model_copy(update=rates)})
 
 

@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 #: Standard error of an observed statistic's logarithm: tails of a few hundred requests are poorly known.
 _ERRORS = {"mean": 0.02, "median": 0.02, "p50": 0.02, "p90": 0.04, "p95": 0.06, "p99": 0.1}
 _THROUGHPUT_ERROR = 0.02
-_STEP, _MOST_ROUNDS, _SMALLEST = 0.02, 12, 1e-9
+_STEP, _MOST_ROUNDS, _SMALLEST = 0.1, 20, 1e-9
 PHASES = ("frontend", "queue", "prefill", "decode")
 
 
@@ -48,14 +48,21 @@ def simulated(scenario: Scenario, deployment: int) -> Simulated:
     rows = rows[(rows["status"] == "finished") & (rows["deployment"] == name)]
     if len(rows) == 0:
         raise InputError(f"no request of the scenario finishes on {name}")
-    columns = {name: rows[name].to_numpy(dtype=float) for name in rows.columns if name.endswith(("_s", "_tokens"))}
+    columns = {
+        name: rows[name].to_numpy(dtype=float) for name in rows.columns if name.endswith(("_s", "_tokens"))
+    }
     arrival, entered, taken, first, finish = (
         columns[f"{name}_s"] for name in ("arrival", "entered", "scheduled", "first_token", "finish")
     )
     output = columns["thinking_tokens"] + columns["answer_tokens"]
     several = output > 1
     decode, gaps = (finish - first)[several], (output - 1)[several]
-    samples = {"ttft": first - arrival, "tpot": decode / gaps, "e2el": finish - arrival, "queue": taken - entered}
+    samples = {
+        "ttft": first - arrival,
+        "tpot": decode / gaps,
+        "e2el": finish - arrival,
+        "queue": taken - entered,
+    }
     metrics: dict[str, float] = {}
     for what, seconds in samples.items():
         if len(seconds):
@@ -66,8 +73,13 @@ def simulated(scenario: Scenario, deployment: int) -> Simulated:
         metrics["mean_itl_ms"] = float(decode.sum() / gaps.sum()) * 1e3
     length = float(finish.max() - arrival.min())
     if length > 0:
-        metrics |= {"request_throughput": len(rows) / length, "output_throughput": float(output.sum()) / length}
-    parts = dict(zip(PHASES, (entered - arrival, taken - entered, first - taken, finish - first), strict=True))
+        metrics |= {
+            "request_throughput": len(rows) / length,
+            "output_throughput": float(output.sum()) / length,
+        }
+    parts = dict(
+        zip(PHASES, (entered - arrival, taken - entered, first - taken, finish - first), strict=True)
+    )
     phases = {phase: float(seconds.mean()) for phase, seconds in parts.items()}
     return Simulated(metrics, phases, float(columns["input_tokens"].mean()), float(output.mean()))
 
@@ -106,8 +118,15 @@ class Problem:
         self._known: dict[Corrections, list[Simulated]] = {}
 
     def _typical(self, what: str, otherwise_ms: float) -> float:
-        names = [f"{stat}_{what}_ms" for stat in ("mean", "median", "p50")] + ["mean_itl_ms"] * (what == "tpot")
-        found = [pair.observed.metrics[name] for pair in self.pairs for name in names if name in pair.observed.metrics]
+        names = [f"{stat}_{what}_ms" for stat in ("mean", "median", "p50")] + ["mean_itl_ms"] * (
+            what == "tpot"
+        )
+        found = [
+            pair.observed.metrics[name]
+            for pair in self.pairs
+            for name in names
+            if name in pair.observed.metrics
+        ]
         return float(np.median(found)) * 1e-3 if found else otherwise_ms * 1e-3
 
     def at(self, x: Floats) -> Corrections:
@@ -126,7 +145,8 @@ class Problem:
         if corrections not in self._known:
             self.num_runs += len(self.pairs)
             self._known[corrections] = [
-                simulated(corrections.apply(pair.scenario, self.deployment), self.deployment) for pair in self.pairs
+                simulated(corrections.apply(pair.scenario, self.deployment), self.deployment)
+                for pair in self.pairs
             ]
         return self._known[corrections]
 
@@ -152,12 +172,14 @@ class Problem:
 
 
 def _mean_batch(pairs: Sequence[Pair], tpot_s: float) -> float:
-    rates = [p.observed.metrics["output_throughput"] for p in pairs if "output_throughput" in p.observed.metrics]
+    rates = [
+        p.observed.metrics["output_throughput"] for p in pairs if "output_throughput" in p.observed.metrics
+    ]
     return float(np.median(rates)) * tpot_s if rates else 8.0
 
 
 def descend(problem: Problem, start: Floats, free: Floats) -> tuple[Floats, Floats, float]:
-    """Return the point, derivatives and cost of the best fit from a start (Levenberg and Marquardt, priors included)."""
+    """Return point, derivatives and cost of the best fit from a start (Levenberg and Marquardt, with priors)."""
     x, damping = start.copy(), 1e-2
     here = problem.residuals(x)
     cost = float(here @ here + x @ x)
@@ -184,6 +206,7 @@ def descend(problem: Problem, start: Floats, free: Floats) -> tuple[Floats, Floa
 def _inside(problem: Problem, x: Floats) -> Floats:
     """Return the nearest point at which no time is below zero."""
     lowest = [
-        -np.inf if name == "step_scale" else -getattr(problem.base, name) / problem.scales[name] for name in PARAMETERS
+        -np.inf if name == "step_scale" else -getattr(problem.base, name) / problem.scales[name]
+        for name in PARAMETERS
     ]
     return np.maximum(x, lowest)

@@ -1,4 +1,4 @@
-"""Results of `vllm bench serve --save-result` (vllm/benchmarks/serve.py): latencies in milliseconds under its own keys."""
+"""Results of `vllm bench serve --save-result` (vllm/benchmarks/serve.py), in milliseconds under its own keys."""
 
 from __future__ import annotations
 
