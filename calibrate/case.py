@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -35,12 +35,13 @@ class Case:
     @property
     def key(self) -> str:
         """Return a key that is the same in every run of the same case."""
-        text = json.dumps({**asdict(self), "shape": dict(sorted(self.shape.items()))}, sort_keys=True)
+        text = json.dumps(self.as_dict(), sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data from which `Case(**data)` is equal."""
-        return {**asdict(self), "shape": dict(self.shape)}
+        names = (each.name for each in fields(self) if each.name != "shape")
+        return {name: getattr(self, name) for name in names} | {"shape": dict(self.shape)}
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,8 @@ class Samples:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data, one JSON line in the store."""
-        data = asdict(self)
-        data["case"] = self.case.as_dict()
-        data["notes"] = dict(self.notes)
-        data["key"] = self.case.key
-        return data
+        data = {each.name: getattr(self, each.name) for each in fields(self)}
+        return data | {"case": self.case.as_dict(), "notes": dict(self.notes), "key": self.case.key}
 
 
 @dataclass(frozen=True)

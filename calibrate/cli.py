@@ -91,6 +91,7 @@ def cli() -> None:
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the order of cases."
 )
+@click.option("--address", help="Measure the Ray cluster at this address (auto: the one at hand) instead.")
 @click.option("--provider", default="calibrate.worker:local", hidden=True)
 @click.option("--least-timeout", "least_timeout_s", type=float, default=30.0, hidden=True)
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
@@ -106,6 +107,17 @@ def run(**given: Any) -> None:
       python -m calibrate run --bench gemm --bench membw --name gemm-only
       python -m calibrate run --plan full --threads 8 --out /mnt/profiles
     """  # noqa: D301
+    from calibrate.cluster.nodes import in_ray_job
+
+    address = given.pop("address")
+    if address is not None or in_ray_job():
+        from calibrate.cluster.run import main as measure
+
+        shared = ("plan", "name", "allow_contended", "resume", "least_timeout_s", "quiet")
+        measure(
+            address or "auto", out=given["out"] or Path("profiles"), **{key: given[key] for key in shared}
+        )
+        return
     from calibrate.session import Session
 
     Session(**given).run()

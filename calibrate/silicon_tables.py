@@ -23,8 +23,8 @@ from clustersim.cost.tables import WORK, OpTable
 from clustersim.hardware.accelerator import Accelerator
 
 MOST_ROWS = 1000
-#: Families whose rows are stored. Those of decode attention and of mla halve the errors of the operators too, or better,
-#: but made predictions of whole servers worse (docs/validation.md): the engines' host constants were fitted to the law.
+#: Families whose rows are stored. Those of decode attention and mla more than halve the errors of their operators,
+#: but made whole servers worse (docs/validation.md), for the host constants of engines were fitted with the law.
 STORED = ("gemm", "attention_prefill", "moe")
 #: Share of the stored rows that model shapes take, where both kinds abound.
 _HEADLINE_SHARE = 0.8

@@ -89,10 +89,9 @@ def _figures(profile: Profile, console: Console) -> None:
     if figures is None:
         return
     for precision, peak in figures.peak_flops_per_s.items():
-        sustained = figures.sustained_flops_per_s[precision].value
-        console.print(
-            f"{precision}: {si(peak.value, 'FLOP/s')} at its fastest, {si(sustained, 'FLOP/s')} sustained"
-        )
+        sustained = figures.sustained_flops_per_s.get(precision)  # none where the time ran out before it
+        after = f", {si(sustained.value, 'FLOP/s')} sustained" if sustained else ""
+        console.print(f"{precision}: {si(peak.value, 'FLOP/s')} at its fastest{after}")
     if figures.memory_bandwidth_bytes_per_s is not None:
         console.print(f"memory: {si(figures.memory_bandwidth_bytes_per_s.value, 'B/s')}")
 
