@@ -4,7 +4,7 @@ What is interpolated is efficiency, the law's seconds over the measured seconds,
 itself; so an answer far from every row is the law's own. An operator's place is the logarithm of its work (FLOP,
 bytes, depth, tasks), which tells shapes of one family apart and means the same for all families. The correction
 is simple kriging about the law (Matheron 1963; a Gaussian process): smooth, since its correlation is Wendland's
-compactly supported C2 function (Adv. Comput. Math. 4, 1995; l = 3), which vanishes at a distance of `_REACH`; a row
+compactly supported C2 function (Adv. Comput. Math. 4, 1995; l = 4), which vanishes at a distance of `_REACH`; a row
 is not met exactly, as `_NOISE` of the variance is taken for scatter. Factors stay within those of the rows. They
 are ratios to the law on the measured device as shipped, so no change of its peaks changes them.
 """
