@@ -81,7 +81,7 @@ def attention_decode_work(table: pd.DataFrame, dtype: str) -> Rows:
     return Rows(flops, read, step + 1, b * kv, weight, common, bands, d == 128)
 
 
-def mla_prefill_work(table: pd.DataFrame, dtype: str) -> Rows:  # noqa: ARG001
+def mla_prefill_work(table: pd.DataFrame, dtype: str) -> Rows:  # noqa: ARG001 - a contract
     """Causal multi-head latent attention, not absorbed: 128 + 64 query and key, 128 value elements a head."""
     b, tokens, h = _columns(table, "batch_size", "isl", "num_heads")
     flops = 2 * b * h * tokens * (tokens + 1) / 2 * (128 + 64 + 128)

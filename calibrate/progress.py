@@ -32,7 +32,7 @@ class Eta:
         """Set what is left, in predicted seconds."""
         self.left_s = left_s
 
-    def doing(self, what: str, predicted_s: float) -> None:  # noqa: ARG002
+    def doing(self, what: str, predicted_s: float) -> None:  # noqa: ARG002 - a contract
         """Begin something."""
         self._current = (self.now(), predicted_s)
 

@@ -33,7 +33,7 @@ class RecordedEvent:
         """Note it in the journal."""
         self.runtime.journal.append("synchronise")
 
-    def elapsed_time(self, end: RecordedEvent) -> float:  # noqa: ARG002
+    def elapsed_time(self, end: RecordedEvent) -> float:  # noqa: ARG002 - a contract
         """Return the next recorded milliseconds."""
         return self.runtime.next_ms()
 
@@ -66,11 +66,11 @@ class RecordedRuntime:
         """Note it."""
         self.journal.append("synchronise")
 
-    def wall(self, run: Callable[[], Any], calls: int) -> float:  # noqa: ARG002
+    def wall(self, run: Callable[[], Any], calls: int) -> float:  # noqa: ARG002 - a contract
         """Return the next recorded time, of one call."""
         return self.next_ms() * 1e-3 / calls
 
-    def stall(self, seconds: float) -> None:  # noqa: ARG002
+    def stall(self, seconds: float) -> None:  # noqa: ARG002 - a contract
         """Note it."""
         self.journal.append("stall")
 

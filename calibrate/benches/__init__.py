@@ -31,7 +31,7 @@ class Bench(ABC):
     def work(self, case: Case) -> Work:
         """Return what one call does, by the definitions of clustersim.cost.profile."""
 
-    def gaps(self, backend: DeviceBackend) -> Sequence[str]:  # noqa: ARG002
+    def gaps(self, backend: DeviceBackend) -> Sequence[str]:  # noqa: ARG002 - a contract
         """Return what it cannot measure on this device and why, in words."""
         return ()
 

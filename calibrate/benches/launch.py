@@ -15,7 +15,7 @@ class Launch(Bench):
 
     name = "launch"
 
-    def cases(self, plan: PlanName, backend: DeviceBackend) -> Sequence[Case]:  # noqa: ARG002
+    def cases(self, plan: PlanName, backend: DeviceBackend) -> Sequence[Case]:  # noqa: ARG002 - a contract
         """Return one case for each way to launch, the same in every plan."""
         ways = ("eager", "graph") if backend.kind == "gpu" else ("eager",)
         return [Case(self.name, way, "fp32", {"elements": 1}, cache="warm") for way in ways]
@@ -27,6 +27,6 @@ class Launch(Bench):
         x = torch.zeros(case.shape["elements"], device=backend.torch_device)
         return Call(lambda: x.add_(1.0), capture=case.op == "graph")
 
-    def work(self, case: Case) -> Work:  # noqa: ARG002
+    def work(self, case: Case) -> Work:  # noqa: ARG002 - a contract
         """Return nothing: eight bytes are not what takes the time."""
         return Work(0.0, 0.0)

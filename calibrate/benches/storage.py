@@ -30,7 +30,7 @@ class Storage(Bench):
 
     name = "storage"
 
-    def cases(self, plan: PlanName, backend: DeviceBackend) -> Sequence[Case]:  # noqa: ARG002
+    def cases(self, plan: PlanName, backend: DeviceBackend) -> Sequence[Case]:  # noqa: ARG002 - a contract
         """Return one size a plan: read, load, write; none where the disk is too full."""
         shape = {"bytes": _SIZES[plan], "direct": int(_is_direct(_folder()))}
         if _SIZES[plan] > _free() * _FREE_FRAC:
@@ -59,7 +59,7 @@ class Storage(Bench):
         """Return the bytes of the file."""
         return Work(0.0, float(case.shape["bytes"]))
 
-    def gaps(self, backend: DeviceBackend) -> Sequence[str]:  # noqa: ARG002
+    def gaps(self, backend: DeviceBackend) -> Sequence[str]:  # noqa: ARG002 - a contract
         """Return what stands between the numbers and the disk."""
         found = (
             []

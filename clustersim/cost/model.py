@@ -127,7 +127,13 @@ class CostModel:
         fit = self.profile.fit(family, dtype)
         if fit.peak not in self.device.precisions:
             fit = self.profile.fit(family, "w8a16" if family in ("gemm", "moe") else "bf16")
-        return fit, self.device.peak_flops_per_s(fit.peak).value
+        device = self.device
+        share = {"bf16": device.matmul_frac, "fp8": device.fp8_matmul_frac}.get(fit.peak)
+        if self.profile.device == "generic" and family == "gemm" and share is not None:
+            # A published share of this device's peak is better than the prior for all devices.
+            source = f"{share.source}; the rest: {fit.source}"
+            fit = fit.model_copy(update={"compute_frac": share.value, "source": source})
+        return fit, device.peak_flops_per_s(fit.peak).value
 
     @property
     def peak_flops_per_s(self) -> float:

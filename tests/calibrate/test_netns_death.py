@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -24,10 +25,10 @@ LIMIT_S = 170.0
 def ray_nodes() -> Iterator[RayNodes]:
     net = Net(3, 500)
     try:
-        yield RayNodes(net, Path(f"/tmp/{net.names[0]}"))
+        yield RayNodes(net, Path(tempfile.gettempdir(), net.names[0]))
     finally:
         net.close()
-        shutil.rmtree(f"/tmp/{net.names[0]}", ignore_errors=True)
+        shutil.rmtree(Path(tempfile.gettempdir(), net.names[0]), ignore_errors=True)
 
 
 def keys(folder: Path) -> Counter[str]:

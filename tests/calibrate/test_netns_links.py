@@ -10,6 +10,7 @@ import json
 import shutil
 import statistics
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,10 @@ def ray_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayNodes]:
     net = Net(2, 200)
     try:
         # A short folder: Ray's sockets lie below it, and their paths are limited to 107 bytes.
-        yield RayNodes(net, Path(f"/tmp/{net.names[0]}"))
+        yield RayNodes(net, Path(tempfile.gettempdir(), net.names[0]))
     finally:
         net.close()
-        shutil.rmtree(f"/tmp/{net.names[0]}", ignore_errors=True)
+        shutil.rmtree(Path(tempfile.gettempdir(), net.names[0]), ignore_errors=True)
 
 
 def measured(nodes: RayNodes, out: Path, *arguments: str) -> dict[str, Any]:
