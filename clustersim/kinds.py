@@ -68,10 +68,13 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
         "network": "clustersim.network.topologies",
         "price": "clustersim.economics.prices",
         "warm_up": "clustersim.scenario.warm_up",
+        "strategy": "clustersim.workload.strategies",
     }
 )
 _registered: dict[str, dict[str, type[Part]]] = {}
 _loaded: set[str] = set()
+_in_schema: set[str] = set()
+"""Families whose schema is being made."""
 
 
 def register(family: str) -> Callable[[PartT], PartT]:
@@ -116,8 +119,15 @@ class OneOf:
         )
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
-        parts = kinds(self.family).values()
-        return {"anyOf": [inline_schema(part) for part in parts] + [{"enum": list(kinds(self.family))}]}
+        known = kinds(self.family)
+        names = {"enum": list(known)}
+        if self.family in _in_schema:  # parts made of parts of their own family: said once, at the outermost
+            return {"anyOf": [{"type": "object", "properties": {"kind": names}, "required": ["kind"]}, names]}
+        _in_schema.add(self.family)
+        try:
+            return {"anyOf": [inline_schema(part) for part in known.values()] + [names]}
+        finally:
+            _in_schema.discard(self.family)
 
     def validate(self, value: object) -> Part:
         """Return the part that `value` describes; unknown kinds are answered with the nearest and all names."""

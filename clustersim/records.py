@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, MutableSequence
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,40 +17,15 @@ FloatView = MutableSequence[float]
 IntView = MutableSequence[int]
 
 #: Request states in the order they pass.
-WAITING, FINISHED, REJECTED = 0, 1, 2
-STATUS: Final = ("unfinished", "finished", "rejected")
+WAITING, FINISHED, REJECTED, CANCELLED = 0, 1, 2, 3
+STATUS: Final = ("unfinished", "finished", "rejected", "cancelled")
 
 
-class RequestRecords:
-    """One row a request. Times are in seconds on the simulated clock, nan until they happen.
+class Columns:
+    """Rows whose columns are arrays, written in plain Python numbers: floats nan, integers 0 until they are known."""
 
-    arrival_s; entered_s (through the frontend, in the scheduler's queue); scheduled_s (first time in a batch);
-    first_token_s; first_answer_s (first token after thinking); finish_s; input_tokens, thinking_tokens,
-    answer_tokens; deployment, replica, workload, tenant (indices);
-    num_preemptions; status (index into STATUS).
-    """
-
-    FLOATS: Final = ("arrival_s", "entered_s", "scheduled_s", "first_token_s", "first_answer_s", "finish_s")
-    INTS: Final = (
-        "input_tokens", "thinking_tokens", "answer_tokens",
-        "deployment", "replica", "workload", "tenant", "num_preemptions", "status",
-    )  # fmt: skip
-
-    arrival_s: FloatView
-    entered_s: FloatView
-    scheduled_s: FloatView
-    first_token_s: FloatView
-    first_answer_s: FloatView
-    finish_s: FloatView
-    input_tokens: IntView
-    thinking_tokens: IntView
-    answer_tokens: IntView
-    deployment: IntView
-    replica: IntView
-    workload: IntView
-    tenant: IntView
-    num_preemptions: IntView
-    status: IntView
+    FLOATS: ClassVar[tuple[str, ...]] = ()
+    INTS: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, capacity: int) -> None:
         self.num = 0
@@ -70,6 +45,14 @@ class RequestRecords:
             setattr(self, name, memoryview(new.data))
         self._capacity = capacity
 
+    def add(self) -> int:
+        """Append an empty row and return its index."""
+        row = self.num
+        if row == self._capacity:
+            self._allocate(2 * row)
+        self.num = row + 1
+        return row
+
     def extend(self, columns: Mapping[str, Floats | Ints]) -> range:
         """Append rows given as equally long columns and return their indices."""
         count = len(next(iter(columns.values())))
@@ -84,6 +67,77 @@ class RequestRecords:
     def column(self, name: str) -> Floats | Ints:
         """Return one column, a view of shape (num,)."""
         return self._arrays[name][: self.num]
+
+
+class RequestRecords(Columns):
+    """One row a request. Times are in seconds on the simulated clock, nan until they happen.
+
+    arrival_s; entered_s (through the frontend, in the scheduler's queue); scheduled_s (first time in a batch);
+    first_token_s; first_answer_s (first token after thinking); finish_s; input_tokens, thinking_tokens,
+    answer_tokens (those that it made, once it is cancelled); cached_tokens of the input, found in the KV cache;
+    deployment, replica, workload, tenant (indices); task (row of TaskRecords, -1 for none), role (index into ROLES);
+    num_preemptions; status (index into STATUS).
+    """
+
+    FLOATS = ("arrival_s", "entered_s", "scheduled_s", "first_token_s", "first_answer_s", "finish_s")
+    INTS = (
+        "input_tokens", "thinking_tokens", "answer_tokens", "cached_tokens",
+        "deployment", "replica", "workload", "tenant", "task", "role", "num_preemptions", "status",
+    )  # fmt: skip
+
+    arrival_s: FloatView
+    entered_s: FloatView
+    scheduled_s: FloatView
+    first_token_s: FloatView
+    first_answer_s: FloatView
+    finish_s: FloatView
+    input_tokens: IntView
+    thinking_tokens: IntView
+    answer_tokens: IntView
+    cached_tokens: IntView
+    deployment: IntView
+    replica: IntView
+    workload: IntView
+    tenant: IntView
+    task: IntView
+    role: IntView
+    num_preemptions: IntView
+    status: IntView
+
+
+#: What a request of a task was: a candidate that was not used, part of the answer given, or a check of a candidate.
+CANDIDATE, USEFUL, CHECK = 0, 1, 2
+ROLES: Final = ("candidate", "useful", "check")
+
+#: Task states.
+ANSWERED, GAVE_UP = 1, 2
+TASK_STATUS: Final = ("unfinished", "answered", "gave_up")
+
+
+class TaskRecords(Columns):
+    """One row a task. Times as in RequestRecords.
+
+    arrival_s; first_output_s (when the first token of the answer can be shown); finish_s (when the program ends);
+    difficulty (quantile among the problems, 0 easiest); success (chance that one plain attempt is right, nan without
+    a benchmark); correct (1 or 0, nan without a benchmark); input_tokens, thinking_tokens, answer_tokens of one plain
+    attempt; workload, tenant (indices); status (index into TASK_STATUS).
+    """
+
+    FLOATS = ("arrival_s", "first_output_s", "finish_s", "difficulty", "success", "correct")
+    INTS = ("input_tokens", "thinking_tokens", "answer_tokens", "workload", "tenant", "status")
+
+    arrival_s: FloatView
+    first_output_s: FloatView
+    finish_s: FloatView
+    difficulty: FloatView
+    success: FloatView
+    correct: FloatView
+    input_tokens: IntView
+    thinking_tokens: IntView
+    answer_tokens: IntView
+    workload: IntView
+    tenant: IntView
+    status: IntView
 
 
 #: Columns of a run record; see RunRecords.

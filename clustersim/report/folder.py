@@ -16,7 +16,7 @@ import shutil
 import sys
 import tempfile
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -34,7 +34,8 @@ from clustersim.results.result import Result
 
 #: Every file a run may write, in the order in which they are written and listed.
 FILES = (
-    "report.html", "result.json", "scenario.yaml", "requests.parquet", "timeline.parquet", "trace.json", "run.json"
+    "report.html", "result.json", "scenario.yaml", "requests.parquet", "timeline.parquet", "tasks.parquet", "trace.json",
+    "run.json",
 )  # fmt: skip
 _SLUG_LENGTH = 60
 _RUN_DEPENDENT = ("cpu_s",)
@@ -42,11 +43,16 @@ _RUN_DEPENDENT = ("cpu_s",)
 
 def default_folder(result: Result) -> Path:
     """Return out/<scenario>-<first six digits of a hash of the resolved scenario, seed and number of replications>."""
-    plain = unicodedata.normalize("NFKD", result.scenario.name).encode("ascii", "ignore").decode()
-    slug = re.sub(r"[^a-z0-9]+", "_", plain.lower()).strip("_")[:_SLUG_LENGTH].strip("_") or "scenario"
+    slug = file_name(result.scenario.name)
     replications = len(result.metrics.get("replications", {}).get("seeds", [0]))
     text = json.dumps([_resolved(result), replications], sort_keys=True)
     return Path("out") / f"{slug}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def file_name(text: str) -> str:
+    """Return a name as part of a file's: a to z, digits and underscores, at most 60."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "_", plain.lower()).strip("_")[:_SLUG_LENGTH].strip("_") or "scenario"
 
 
 def write(result: Result, out: Path) -> list[Path]:
@@ -58,7 +64,7 @@ def write(result: Result, out: Path) -> list[Path]:
     target = Path(out).resolve()
     check_folder(out)
     names = [name for name in FILES if _wanted(result, name)]
-    with _all_or_nothing(target, out) as folder:
+    with all_or_nothing(target, out) as folder:
         for name in names:
             _WRITERS[name](result, folder / name)
     return [Path(out) / name for name in names]
@@ -67,21 +73,24 @@ def write(result: Result, out: Path) -> list[Path]:
 def result_json(result: Result) -> str:
     """Return the metrics as strict JSON, exact floats, without what differs from run to run."""
     metrics = {name: value for name, value in result.metrics.items() if name not in _RUN_DEPENDENT}
-    return _json(metrics)
+    return strict_json(metrics)
 
 
 def scenario_yaml(result: Result) -> str:
     """Return the resolved scenario, every figure in it, as YAML that loads to an equal scenario."""
+    return resolved_yaml(_resolved(result))
+
+
+def resolved_yaml(scenario: Mapping[str, Any], file: str = "scenario.yaml") -> str:
+    """Return a resolved scenario, given as plain data, as the text of a `file` that runs."""
     from ruamel.yaml import YAML
 
     yaml = YAML()
     yaml.default_flow_style = False
     yaml.width = 4096
     stream = StringIO()
-    stream.write(
-        f"# As clustersim {version('clustersim')} resolved it; run it with: clustersim run scenario.yaml\n"
-    )
-    yaml.dump(_resolved(result), stream)
+    stream.write(f"# As clustersim {version('clustersim')} resolved it; run it with: clustersim run {file}\n")
+    yaml.dump(scenario, stream)
     return stream.getvalue()
 
 
@@ -97,12 +106,14 @@ def _wanted(result: Result, name: str) -> bool:
         "requests.parquet": outputs.requests, "timeline.parquet": outputs.timeline,
         "report.html": outputs.report, "trace.json": outputs.trace,
     }  # fmt: skip
+    if name == "tasks.parquet":
+        return outputs.requests and not result.tasks.empty
     return optional.get(name, True)
 
 
 def _run_json(result: Result) -> str:
     packages = ("clustersim", "numpy", "pandas", "pyarrow", "scipy", "simpy")
-    return _json(
+    return strict_json(
         {
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": sys.argv,
@@ -114,7 +125,8 @@ def _run_json(result: Result) -> str:
     )
 
 
-def _json(value: Any) -> str:
+def strict_json(value: Any) -> str:
+    """Return a value as JSON for people and programs: exact floats, null for what has no value, a line end."""
     return json.dumps(plain(value), indent=1, allow_nan=False) + "\n"
 
 
@@ -129,7 +141,8 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _parquet(frame: pd.DataFrame, path: Path) -> None:
+def write_parquet(frame: pd.DataFrame, path: Path) -> None:
+    """Write a frame, without its index, in the same bytes each time."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -149,16 +162,20 @@ _WRITERS: Mapping[str, Callable[[Result, Path], None]] = {
     "report.html": _text(html),
     "trace.json": _text(trace),
     "run.json": _text(_run_json),
-    "requests.parquet": lambda result, path: _parquet(result.requests, path),
-    "timeline.parquet": lambda result, path: _parquet(result.timeline, path),
+    "requests.parquet": lambda result, path: write_parquet(result.requests, path),
+    "tasks.parquet": lambda result, path: write_parquet(result.tasks, path),
+    "timeline.parquet": lambda result, path: write_parquet(result.timeline, path),
 }
 
 
 # ---- all or nothing ------------------------------------------------------------------------------------------------
 
 
-def check_folder(out: Path) -> None:
-    """Refuse a folder whose replacement would lose something that no run wrote; raises InputError."""
+def check_folder(out: Path, files: Collection[str] = FILES, always: str = "result.json") -> None:
+    """Refuse a folder whose replacement would lose something else than `files`, of which `always` is always there.
+
+    Raises InputError.
+    """
     target = Path(out).resolve()
     try:
         if target.is_dir():
@@ -169,9 +186,9 @@ def check_folder(out: Path) -> None:
             return
     except OSError as error:
         raise InputError(f'cannot write "{out}": {error.strerror}') from None
-    if found and "result.json" not in found:
+    if found and always not in found:
         raise InputError(f'"{out}" exists and no run of clustersim wrote it; give another folder')
-    others = [name for name in found if name not in FILES]
+    others = [name for name in found if name not in files]
     if others:
         raise InputError(
             f'"{out}" also holds "{others[0]}", which would be lost; move it or give another folder'
@@ -179,7 +196,7 @@ def check_folder(out: Path) -> None:
 
 
 @contextmanager
-def _all_or_nothing(target: Path, out: Path) -> Iterator[Path]:
+def all_or_nothing(target: Path, out: Path) -> Iterator[Path]:
     """Give a folder beside `target` that becomes it if all goes well, and vanishes if anything does not."""
     made = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
     folder: Path | None = None

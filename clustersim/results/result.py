@@ -14,11 +14,12 @@ from clustersim.cost.account import Account, account
 from clustersim.economics.prices import Cost
 from clustersim.errors import InputError
 from clustersim.metrics import latency_stats, time_average
-from clustersim.records import STATUS, Floats, RequestRecords
+from clustersim.records import ROLES, STATUS, Floats, RequestRecords, TaskRecords
 from clustersim.results import timeline as timelines
 from clustersim.results.energy import Bill, bill
 from clustersim.results.regime import RULE, Load, load_of
 from clustersim.results.served import Served, good, mean_kv_blocks, serve
+from clustersim.results.tasks import task_frame, task_metrics
 from clustersim.results.tenants import by_tenant
 from clustersim.results.unused import without_effect
 from clustersim.scenario.plan import DeploymentPlan, deployment_of
@@ -33,7 +34,7 @@ _Z80 = 1.2816
 
 @dataclass(frozen=True)
 class Result:
-    """A run's result. `metrics` is what result.json holds; frames have one row a request and one a bin of time."""
+    """A run's result. `metrics` is what result.json holds; frames have a row a request, a bin of time, a task."""
 
     scenario: Scenario
     seed: int
@@ -43,6 +44,8 @@ class Result:
     plans: list[DeploymentPlan]
     served: list[Served]
     accounts: list[Account]
+    tasks: pd.DataFrame
+    """Empty where no workload has tasks."""
 
     def __getitem__(self, key: str) -> Any:
         """Return a metric of the whole run: result["p99_ttft_ms"]."""
@@ -54,6 +57,7 @@ def summarise(
     seed: int,
     plans: list[DeploymentPlan],
     records: RequestRecords,
+    tasks: TaskRecords,
     runs: Mapping[str, Floats],
     first_replica: list[int],
     cpu_s: float,
@@ -64,6 +68,7 @@ def summarise(
     accounts = [account(plan.cost, view.runs) for plan, view in zip(plans, served, strict=True)]
     bills = [bill(*each) for each in zip(plans, served, accounts, strict=True)]
     loads = [load_of(plan, view, _is_open(scenario, plan)) for plan, view in zip(plans, served, strict=True)]
+    frame_of_tasks = task_frame(scenario, tasks, records, plans, served, bills)
     every = [_deployment(scenario, *each) for each in zip(plans, served, accounts, bills, loads, strict=True)]
     metrics: dict[str, Any] = {
         "scenario": scenario.name,
@@ -73,6 +78,7 @@ def summarise(
         "warm_up_rule": scenario.warm_up_rule.model_dump(mode="json"),
         "regime_rule": RULE,
         **(every[0] if len(every) == 1 else _together(every, served, scenario)),
+        **task_metrics(scenario, plans, frame_of_tasks, window),
         "tenants": by_tenant(scenario, served),
         "deployments": {plan.deployment.name: values for plan, values in zip(plans, every, strict=True)},
         "settings_without_effect": without_effect(plans, served),
@@ -86,7 +92,8 @@ def summarise(
         for plan, view, spent, cost in zip(plans, served, accounts, bills, strict=True)
     ]
     frame = pd.concat(bins, ignore_index=True)
-    return Result(scenario, seed, metrics, _requests(scenario, records), frame, plans, served, accounts)
+    requests = _requests(scenario, records)
+    return Result(scenario, seed, metrics, requests, frame, plans, served, accounts, frame_of_tasks)
 
 
 def _window(scenario: Scenario, records: RequestRecords) -> tuple[float, float]:
@@ -281,6 +288,10 @@ def _requests(scenario: Scenario, records: RequestRecords) -> pd.DataFrame:
     """Return one row a request that was issued, in order of arrival."""
     columns = {name: records.column(name) for name in (*records.FLOATS, *records.INTS)}
     frame: pd.DataFrame = pd.DataFrame(columns)
+    if (frame["task"] < 0).all():
+        frame = frame.drop(columns=["task", "role"])
+    else:
+        frame["role"] = pd.Categorical.from_codes(np.asarray(frame["role"], dtype=np.int64), pd.Index(ROLES))
     frame = frame[np.isfinite(frame["arrival_s"])].sort_values("arrival_s", kind="stable", ignore_index=True)
     names = [deployment.name for deployment in scenario.deployments]
     workloads = [workload.name for workload in scenario.workloads]

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from clustersim import library
 from clustersim.errors import InputError, Problem, unknown
+from clustersim.hardware import reference
 from clustersim.scenario.plan import DeploymentPlan, plan
 from clustersim.scenario.schema import Scenario
 from clustersim.yaml_file import Document, Key, Place, parse_yaml, problems_of, read_yaml
@@ -71,7 +72,7 @@ def parse_with_places(document: Document, settings: Sequence[str] = ()) -> tuple
     document = _one_workload(document)
     for setting in settings:
         document = _set(document, setting)
-    document = _find_files(_use(_own_models(document)))
+    document = _find_files(_use(_own_models(reference.find_files(document))))
     try:
         return Scenario.model_validate(document.data), document
     except ValidationError as error:
@@ -196,7 +197,7 @@ def _put(node: Any, steps: Sequence[str], value: Any, key: Key) -> tuple[Any, Ke
         node = {}
     if isinstance(node, str) and key and key[-1] in _PARTS:
         node = {"kind": node}
-    elif isinstance(node, str) and key and key[-1] in _SHELVED:
+    elif isinstance(node, str) and key and key[-1] in reference.KEYS:
         node = {"base": node}  # a variation on the thing of that name
     if not isinstance(node, Mapping):
         raise KeyError(f'"{".".join(map(str, key))}" is {node!r}, which has no "{step}"')
@@ -206,10 +207,6 @@ def _put(node: Any, steps: Sequence[str], value: Any, key: Key) -> tuple[Any, Ke
 
 #: Keys whose bare word is a kind.
 _PARTS = frozenset({"network", "price", "scheduler", "router", "warm_up", "arrivals", "lengths"})
-
-
-#: Keys whose bare word is a name on a shelf of the library.
-_SHELVED = frozenset({"node", "accelerator", "scale_up", "nic", "host_link", "site", "serving_engine"})
 
 
 def _index(items: list[Any], step: str) -> int:

@@ -19,8 +19,10 @@ from clustersim.errors import InputError, Problem, unknown
 from clustersim.hardware.accelerator import Accelerator
 from clustersim.hardware.site import Site
 from clustersim.models.layout import Parallelism, check_layout
+from clustersim.scenario.accuracy import Ability, ability_of, task_problems
 from clustersim.scenario.schema import Cluster, Deployment, Scenario
 from clustersim.units import GIGA
+from clustersim.workload.workload import Workload
 from clustersim.yaml_file import Document, Key
 
 
@@ -82,6 +84,10 @@ class DeploymentPlan:
         """Longest input plus output in tokens."""
         return self.deployment.max_model_len or self.deployment.model.max_context
 
+    def ability(self, workload: Workload) -> Ability | None:
+        """Return how often this deployment's model is right at the tasks of a workload; None where nobody knows."""
+        return ability_of(self.deployment, workload)
+
     @cached_property
     def step_time(self) -> StepTime:
         """Step times, tabulated when asked for."""
@@ -141,6 +147,7 @@ def _problems(scenario: Scenario) -> Iterator[tuple[Key, str]]:
             )
         elif workload.to is not None and workload.to not in names:
             yield ("workloads", index, "to"), unknown("deployment", workload.to, names)
+        yield from task_problems(("workloads", index, "tasks"), workload, scenario)
         loop = workload.closed_loop
         if loop and workload.num_requests is None and scenario.horizon_s is None and workload.trace is None:
             yield (

@@ -1,25 +1,57 @@
-"""Paged KV cache of one replica: blocks counted, never listed."""
+"""Paged KV cache of one replica: blocks counted, never listed; prefixes shared by reference, evicted when idle."""
 
 from __future__ import annotations
+
+from collections import OrderedDict
+
+
+class Prefix:
+    """KV of tokens that several sequences share: whole blocks, on top of its parent's.
+
+    tokens: length from the start of the context, a multiple of the block size. blocks: its own, beyond its parent's.
+    users: sequences in the batch that rest on it or on its descendants. children: resident prefixes on top of it.
+    resident: its KV is in the cache. dropped: nobody will ask for it again. A prefix belongs to one replica.
+    """
+
+    __slots__ = ("blocks", "builder", "children", "dropped", "parent", "resident", "tokens", "users")
+
+    def __init__(self, parent: Prefix | None = None) -> None:
+        self.parent = parent
+        self.tokens = 0
+        self.blocks = 0
+        self.users = 0
+        self.children = 0
+        self.resident = False
+        self.dropped = False
+        self.builder: int | None = None
+        """The request in the batch that is computing it."""
 
 
 class KvCache:
     """Blocks of `block_size` tokens, `num_blocks` in all.
+
+    used: blocks of the sequences in the batch and of the prefixes they rest on. idle: blocks of resident prefixes
+    that nobody uses; the least recently used of them give way when room is needed. A block is whole or not shared:
+    what a sequence adds to a prefix's last, partial block it computes into a block of its own (copy on write).
 
     Every decoding sequence grows by one token a step, so the step at which it next needs a block depends only on
     its phase, (tokens in cache - step counter) mod block_size, which never changes while it decodes. The counts
     by phase give the blocks that any number of further steps needs in O(block_size).
     """
 
-    __slots__ = ("_phases", "block_size", "num_blocks", "num_decoding", "reserved", "used")
+    __slots__ = ("_idle", "_phases", "block_size", "idle", "num_blocks", "num_decoding", "reserved", "used")
 
     def __init__(self, block_size: int, num_blocks: int) -> None:
         self.block_size = block_size
         self.num_blocks = num_blocks
         self.used = 0
+        self.idle = 0
         self.reserved = 0
         self.num_decoding = 0
         self._phases = [0] * block_size
+        self._idle: OrderedDict[Prefix, None] = (
+            OrderedDict()
+        )  # least recently used first, children before parents
 
     def blocks(self, tokens: int) -> int:
         """Return the blocks that `tokens` tokens occupy."""
@@ -31,11 +63,12 @@ class KvCache:
         if self.used + self.reserved + need > self.num_blocks:
             return False
         self.used += need
+        self.evict()
         return True
 
-    def free(self, tokens: int) -> None:
-        """Give back the blocks of a sequence of `tokens` tokens."""
-        self.used -= self.blocks(tokens)
+    def free(self, tokens: int, shared: int = 0) -> None:
+        """Give back the blocks of a sequence of `tokens` tokens, the first `shared` of which a prefix holds."""
+        self.used -= self.blocks(tokens) - shared // self.block_size
 
     def start_decoding(self, tokens: int, counter: int) -> None:
         """Count a sequence with `tokens` tokens in cache that decodes from step `counter` on."""
@@ -43,10 +76,9 @@ class KvCache:
         self.num_decoding += 1
 
     def stop_decoding(self, tokens: int, counter: int) -> None:
-        """Stop counting a decoding sequence, which has `tokens` tokens at step `counter`, and free its blocks."""
+        """Stop counting a decoding sequence, which has `tokens` tokens in cache at step `counter`."""
         self._phases[(tokens - counter) % self.block_size] -= 1
         self.num_decoding -= 1
-        self.free(tokens)
 
     def growth(self, counter: int, num_steps: int) -> int:
         """Return the blocks that the decoding sequences need for steps counter .. counter + num_steps - 1."""
@@ -58,9 +90,9 @@ class KvCache:
             need += phases[-step % size]
         return need
 
-    def steps_that_fit(self, counter: int, most: int) -> int:
-        """Return the largest number of steps, at most `most`, for which there are free blocks."""
-        free = self.num_blocks - self.used
+    def steps_that_fit(self, counter: int, most: int, kept: int = 0) -> int:
+        """Return the largest number of steps, at most `most`, for which there are free blocks beside `kept` others."""
+        free = self.num_blocks - self.used - kept
         if self.num_decoding * (most // self.block_size + 1) <= free or self.growth(counter, most) <= free:
             return most
         low, high = 0, most
@@ -71,3 +103,78 @@ class KvCache:
             else:
                 high = middle
         return low
+
+    # ---- prefixes ----------------------------------------------------------------------------------------------
+
+    def to_wake(self, prefix: Prefix | None) -> int:
+        """Return the idle blocks that a sequence resting on `prefix` would put to use again."""
+        need = 0
+        while prefix is not None and prefix.users == 0:
+            need += prefix.blocks
+            prefix = prefix.parent
+        return need
+
+    def attach(self, prefix: Prefix | None) -> None:
+        """Count a sequence of the batch that rests on a resident prefix."""
+        while prefix is not None:
+            if prefix.users == 0:
+                self.used += prefix.blocks
+                self.idle -= prefix.blocks
+                del self._idle[prefix]
+            prefix.users += 1
+            prefix = prefix.parent
+
+    def detach(self, prefix: Prefix | None) -> None:
+        """Count it no more; what nobody uses now is idle, or gone if it was dropped."""
+        while prefix is not None:
+            prefix.users -= 1
+            parent = prefix.parent
+            if prefix.users == 0:
+                self.used -= prefix.blocks
+                self.idle += prefix.blocks
+                self._idle[prefix] = None
+                if prefix.dropped and prefix.children == 0:
+                    self._remove(prefix)
+            prefix = parent
+
+    def publish(self, prefix: Prefix, tokens: int, users: int) -> None:
+        """Make whole blocks up to `tokens` tokens, computed by a sequence of the batch, a resident prefix.
+
+        With users=1 that sequence goes on resting on it: its blocks change hands. With 0 it ends: the prefix is idle,
+        and the sequence's own blocks beyond its prefix are still to be freed.
+        """
+        parent = prefix.parent
+        prefix.tokens = tokens
+        prefix.blocks = (tokens - (parent.tokens if parent else 0)) // self.block_size
+        prefix.resident = True
+        prefix.builder = None
+        prefix.users = users
+        if parent is not None:
+            parent.children += 1
+        if users == 0:
+            self.idle += prefix.blocks
+            self._idle[prefix] = None
+            if prefix.dropped:
+                self._remove(prefix)
+
+    def drop(self, prefix: Prefix) -> None:
+        """Nobody will ask for this prefix again: free it as soon as no sequence and no other prefix rests on it."""
+        prefix.dropped = True
+        if prefix.resident and prefix.users == 0 and prefix.children == 0:
+            self._remove(prefix)
+
+    def evict(self) -> None:
+        """Let idle prefixes go, least recently used first, until all blocks fit."""
+        while self.used + self.idle > self.num_blocks:
+            self._remove(next(iter(self._idle)))
+
+    def _remove(self, prefix: Prefix) -> None:
+        assert prefix.children == 0
+        del self._idle[prefix]
+        self.idle -= prefix.blocks
+        prefix.resident = False
+        parent = prefix.parent
+        if parent is not None:
+            parent.children -= 1
+            if parent.dropped and parent.users == 0 and parent.children == 0:
+                self._remove(parent)

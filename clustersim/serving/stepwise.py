@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from clustersim.serving.kv_cache import Prefix
 from clustersim.serving.replica import Replica
 
 
@@ -21,5 +22,18 @@ class StepwiseReplica(Replica):
         decoding = [offset + self.counter for offset in self._offsets.values()]
         assert self.context == sum(tokens + 1 for tokens in decoding)
         held = decoding + list(self.computed.values())
-        assert self.kv.used == sum(-(-tokens // self.kv.block_size) for tokens in held)
+        rests = [self.sharing.rests(request) for request in (*self._offsets, *self.computed)]
+        shared: set[Prefix] = set()
+        for deepest in rests:
+            prefix = deepest
+            while prefix is not None:
+                shared.add(prefix)
+                prefix = prefix.parent
+        size = self.kv.block_size
+        own = sum(
+            -(-tokens // size) - (at.tokens // size if at else 0)
+            for tokens, at in zip(held, rests, strict=True)
+        )
+        assert self.kv.used == own + sum(prefix.blocks for prefix in shared)
+        assert self.kv.used + self.kv.idle <= self.kv.num_blocks
         assert all(finish >= self.counter for finish in self.running.values() if finish)

@@ -15,6 +15,8 @@ from clustersim.workload.arrivals.closed_loop import ClosedLoop
 from clustersim.workload.arrivals.trace import TraceArrivals
 from clustersim.workload.lengths import RequestLengths
 from clustersim.workload.lengths.trace import TraceLengths
+from clustersim.workload.strategies import AnyStrategy
+from clustersim.workload.strategies.chain_of_thought import ChainOfThought
 
 TraceFormat = Literal[
     "auto", "azure", "azure_2023", "azure_2024", "burstgpt", "plain", "mooncake", "vllm_bench", "vllm_custom",
@@ -51,6 +53,34 @@ class Tenant(Value):
     """The class that schedulers and routers may tell requests apart by."""
 
 
+Accuracy = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Tasks(Value):
+    """What makes each arrival of a workload a task: a query that a strategy answers with requests of its own.
+
+    The workload's lengths are then those of one plain attempt at the task.
+    """
+
+    strategy: AnyStrategy = Field(default=ChainOfThought(), validate_default=True)
+    benchmark: str | None = None
+    """The problems: they say how often a model is right. See `clustersim list benchmarks`."""
+    accuracy: Accuracy | dict[str, Accuracy] | None = None
+    """Mean accuracy of single attempts of natural length, by deployment or for all: in place of a benchmark's, or where
+    the benchmark does not know the model. An assumption of yours, and marked so."""
+    weights: dict[str, str] = {}
+    """Deployment -> the trained model that it serves, where the model's own name does not say; see
+    `clustersim list trained_models`."""
+    difficulty_correlation: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """How far harder problems are thought about longer: correlation of normal scores of difficulty and length.
+    Assumed: no measurement found."""
+    spread: Annotated[float, Field(ge=0)] = 0.3
+    """Standard deviation of ln(thinking tokens) between attempts at one problem. Assumed: no measurement found."""
+    forks: Literal["together", "spread"] = "together"
+    """Where the samples of one prompt go: `together` to the replica that has its KV, `spread` each where the router
+    says; what goes on from an earlier call always follows its KV."""
+
+
 class TraceSource(Value):
     """A recorded trace."""
 
@@ -76,8 +106,10 @@ class Workload(Value):
     tenants: tuple[Tenant, ...] = ()
     trace: TraceSource | None = None
     slo: Slo | None = None
+    tasks: Tasks | None = None
+    """Makes every arrival a task of several requests; without it, each is one request."""
     num_requests: PositiveInt | None = None
-    """Stop after this many requests."""
+    """Stop after this many requests, or tasks."""
     start_s: Seconds = 0.0
     """Time of day at which the simulation begins, for rates that vary with it."""
     rate_scale: Annotated[float, Field(gt=0)] = 1.0

@@ -56,7 +56,7 @@ class ChunkedPrefill(Scheduler):
         room = self.max_num_seqs * replica.data_parallel - len(replica.running)
         while replica.waiting and budget > 0 and room > 0:
             request = replica.waiting[0]
-            chunk = min(replica.prefill_length(request), budget, self.token_budget)
+            chunk = min(replica.to_prefill(request), budget, self.token_budget)
             if not replica.admit(chunk):
                 break
             chunks.append((request, chunk))

@@ -33,7 +33,7 @@ class StaticBatch(Scheduler):
             return chunks
         while replica.waiting and len(chunks) < self.max_num_seqs * replica.data_parallel:
             request = replica.waiting[0]
-            length = replica.prefill_length(request)
+            length = replica.to_prefill(request)
             if not replica.admit(length):
                 break
             chunks.append((request, length))

@@ -1,0 +1,68 @@
+"""Sources: what a workload sends, requests or tasks. The same arrivals drive both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from clustersim.simulation.front import Front
+from clustersim.workload.generate import Requests
+from clustersim.workload.workload import Workload
+
+if TYPE_CHECKING:
+    from clustersim.simulation.world import World
+
+
+class Source(Protocol):
+    """What arrivals and users start."""
+
+    front: Front
+    delay_s: float
+    """From arrival to `begin`."""
+
+    def add(self, requests: Requests) -> range:
+        """Write down what will come and return its rows."""
+
+    def issue(self, row: int, now: float) -> None:
+        """Note that a user asked now."""
+
+    def begin(self, row: int, now: float) -> bool:
+        """Start one now; False if it was refused at once."""
+
+
+class RequestSource:
+    """Sends plain requests."""
+
+    def __init__(self, world: World, front: Front, index: int, workload: Workload) -> None:  # noqa: ARG002
+        self.world = world
+        self.front = front
+        self.index = index
+        self.delay_s = front.delay_s
+
+    def add(self, requests: Requests) -> range:
+        """See `Source.add`; rows of RequestRecords."""
+        count = len(requests)
+        return self.world.records.extend(
+            {
+                "arrival_s": requests.arrival_s,
+                "input_tokens": requests.input_tokens,
+                "thinking_tokens": requests.thinking_tokens,
+                "answer_tokens": requests.answer_tokens,
+                "tenant": requests.tenant,
+                "workload": np.full(count, self.index),
+                "deployment": np.full(count, self.front.plan.index),
+                "task": np.full(count, -1),
+            }
+        )
+
+    def issue(self, row: int, now: float) -> None:
+        """See `Source.issue`."""
+        self.world.records.arrival_s[row] = now
+
+    def begin(self, row: int, now: float) -> bool:
+        """See `Source.begin`."""
+        if self.front.submit(row, now):
+            return True
+        self.world.left(self.index, now)
+        return False

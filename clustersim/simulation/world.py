@@ -1,0 +1,125 @@
+"""Everything that lives while the clock runs."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+
+from simpy import Environment, Event
+
+from clustersim.records import RequestRecords, RunRecords, TaskRecords
+from clustersim.scenario.plan import DeploymentPlan, deployment_of
+from clustersim.scenario.schema import Scenario
+from clustersim.simulation.closed_loop import ClosedLoop
+from clustersim.simulation.front import Front
+from clustersim.simulation.source import RequestSource, Source
+from clustersim.simulation.tasks import TaskSource
+from clustersim.workload.generate import generate
+from clustersim.workload.tasks import Call
+from clustersim.workload.workload import Workload
+
+#: progress(finished, total or None, simulated seconds)
+Progress = Callable[[int, int | None, float], None]
+_REPORT_EVERY = 500
+
+
+class World:
+    """One run: the clock, the records, a front a deployment, and a source of requests or tasks a workload."""
+
+    def __init__(
+        self, scenario: Scenario, seed: int, plans: list[DeploymentPlan], progress: Progress | None
+    ) -> None:
+        self.scenario = scenario
+        self.seed = seed
+        self.env = Environment()
+        self.records = RequestRecords(1024)
+        self.tasks = TaskRecords(16)
+        self.runs = RunRecords()
+        self.progress = progress
+        self.finished = 0
+        self.total: int | None = 0
+        self.first_replica: list[int] = []
+        self.fronts: list[Front] = []
+        for each in plans:
+            self.first_replica.append(sum(p.deployment.replicas for p in plans[: each.index]))
+            self.fronts.append(Front(self, each, self.first_replica[-1]))
+        self.deployments = {each.deployment.name: each.index for each in plans}
+        self.calls: dict[int, Call] = {}
+        """Request -> the call of a task that waits for it."""
+        self.users: dict[int, ClosedLoop] = {}
+        """Workload -> the users who wait for its answers."""
+
+    def run(self) -> None:
+        """Issue every workload and run to the last event."""
+        for index, workload in enumerate(self.scenario.workloads):
+            source = self._source(index, workload)
+            if workload.closed_loop is not None:
+                self.users[index] = ClosedLoop(self, source, index, workload)
+                self.users[index].start()
+            else:
+                requests = generate(workload, self.seed, self.scenario.horizon_s)
+                if self.total is not None:
+                    self.total += len(requests)
+                rows = source.add(requests)
+                times = (requests.arrival_s + source.delay_s).tolist()
+                self.env.process(_arrive(self.env, source, rows, times))
+        with _without_gc():
+            self.env.run()
+        if self.progress:
+            self.progress(self.finished, self.finished, self.env.now)
+
+    def _source(self, index: int, workload: Workload) -> Source:
+        front = self.fronts[deployment_of(self.scenario, index)]
+        kind = RequestSource if workload.tasks is None else TaskSource
+        return kind(self, front, index, workload)
+
+    def left(self, workload: int, now: float) -> None:
+        """A request or task that a workload sent is over: count it, and tell the user who waits for it."""
+        self.finished += 1
+        if self.progress and self.finished % _REPORT_EVERY == 0:
+            self.progress(self.finished, self.total, now)
+        if self.users:
+            loop = self.users.get(workload)
+            if loop is not None:
+                loop.answered(now)
+
+    def served(self, request: int, now: float) -> None:
+        """A request got its last token."""
+        if self.calls:
+            call = self.calls.pop(request, None)
+            if call is not None:
+                call.first_answer_s = self.records.first_answer_s[request]
+                call.finish_s = now
+                call.resolve(call)
+                return
+        self.left(self.records.workload[request], now)
+
+    def after(self, seconds: float, act: Callable[[Event], None]) -> None:
+        """Call `act` in so many simulated seconds."""
+        event = self.env.timeout(seconds)
+        assert event.callbacks is not None
+        event.callbacks.append(act)
+
+
+@contextmanager
+def _without_gc() -> Iterator[None]:
+    """Keep the garbage collector out: a run frees everything by reference counts, and looking costs a third of it."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _arrive(
+    env: Environment, source: Source, rows: range, times: list[float]
+) -> Generator[Event, None, None]:
+    """Start rows at their times; those of one instant come in one go."""
+    begin, timeout = source.begin, env.timeout
+    for row, at in zip(rows, times, strict=True):
+        if at > env.now:
+            yield timeout(at - env.now)
+        begin(row, at)
