@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clustersim.cost.account import Account
+from clustersim.cost.price import published_prices
 from clustersim.economics.power import accelerator_w, host_w
 from clustersim.economics.prices import Cost
 from clustersim.records import Floats
@@ -65,15 +66,4 @@ def bill(plan: DeploymentPlan, served: Served, account: Account) -> Bill:
 
 def price_of(plan: DeploymentPlan) -> Cost | None:
     """Return the cost of one accelerator by time."""
-    device = plan.cluster.node.accelerator
-    figures = {
-        "tco_neocloud": device.tco_neocloud_usd_per_s,
-        "tco_hyperscaler": device.tco_hyperscaler_usd_per_s,
-        "rental": device.rental_usd_per_s,
-    }
-    known = {
-        name: Cost(figure.value, True, figure.evidence, figure.source)
-        for name, figure in figures.items()
-        if figure is not None
-    }
-    return plan.cluster.price.cost(known)
+    return plan.cluster.price.cost(published_prices(plan.cluster.node.accelerator))

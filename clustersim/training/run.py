@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from clustersim.cost.price import published_prices
 from clustersim.economics.power import accelerator_w, host_w
 from clustersim.economics.prices import Cost, Price
 from clustersim.errors import InputError
@@ -171,17 +172,3 @@ def mean_accelerator_w(device: Accelerator, step: TrainingStep) -> float:
 
 def _host_w(node: Node) -> float:
     return float(host_w(node.host_idle_w.value, node.host_max_w.value, np.ones(1))[0])
-
-
-def published_prices(device: Accelerator) -> Mapping[str, Cost]:
-    """Return the published rates of an accelerator, by the kind of price that uses them."""
-    figures = {
-        "tco_neocloud": device.tco_neocloud_usd_per_s,
-        "tco_hyperscaler": device.tco_hyperscaler_usd_per_s,
-        "rental": device.rental_usd_per_s,
-    }
-    return {
-        name: Cost(figure.value, True, figure.evidence, figure.source)
-        for name, figure in figures.items()
-        if figure is not None
-    }
