@@ -54,6 +54,13 @@ class DeviceBackend(ABC):
     def flush_cache(self) -> None:
         """Make the next call find its operands outside every cache."""
 
+    def spacer(self) -> Timed | None:
+        """Return what runs untimed before each call of a cold case, so that caches are as other operators leave them.
+
+        None where a flush of the cache does that, or nothing does.
+        """
+        return None
+
     @abstractmethod
     def synchronise(self) -> None:
         """Wait until everything launched has ended."""

@@ -16,8 +16,11 @@ from clustersim.errors import InputError
 REFUSED, CONTENDED, INTERRUPTED = 2, 3, 130
 #: Commands that live in packages of their own, imported when called: name -> (module, one line of help).
 _LAZY = {
-    "check": ("calibrate.check", "Hold a profile against whole steps of a model and links of known rate.")
+    "check": ("calibrate.check", "Hold a profile against whole steps of a model and links of known rate."),
+    "cluster": ("calibrate.cluster.__main__", "Measure links, collectives and devices of a Ray cluster."),
 }
+#: Options of `run` that a cluster has too; the others speak of one host.
+_OF_A_CLUSTER = {"plan", "out", "name", "allow_contended", "resume", "least_timeout_s", "quiet"}
 
 
 class _Commands(click.Group):
@@ -53,6 +56,7 @@ def cli() -> None:
       python -m calibrate run --plan quick         under a minute: does all work?
       python -m calibrate run                      under five minutes on two cores
       python -m calibrate run --plan full          as long as it takes; run it again to go on after a crash
+      python -m calibrate run --address auto --out DIR    the Ray cluster at hand: links, collectives, devices
     """  # noqa: D301
 
 
@@ -91,7 +95,10 @@ def cli() -> None:
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the order of cases."
 )
-@click.option("--address", help="Measure the Ray cluster at this address (auto: the one at hand) instead.")
+@click.option(
+    "--address",
+    help="Measure the Ray cluster at this address instead (auto: the one at hand), as inside a Ray job.",
+)
 @click.option("--provider", default="calibrate.worker:local", hidden=True)
 @click.option("--least-timeout", "least_timeout_s", type=float, default=30.0, hidden=True)
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
@@ -111,16 +118,28 @@ def run(**given: Any) -> None:
 
     address = given.pop("address")
     if address is not None or in_ray_job():
-        from calibrate.cluster.run import main as measure
-
-        shared = ("plan", "name", "allow_contended", "resume", "least_timeout_s", "quiet")
-        measure(
-            address or "auto", out=given["out"] or Path("profiles"), **{key: given[key] for key in shared}
-        )
+        _run_cluster(address or "auto", given)
         return
     from calibrate.session import Session
 
     Session(**given).run()
+
+
+def _run_cluster(address: str, given: dict[str, Any]) -> None:
+    """Measure the Ray cluster at `address`; raises InputError for options of one host, which would do nothing."""
+    from calibrate.cluster.__main__ import measure
+
+    source = click.get_current_context().get_parameter_source
+    chosen = {name for name in given if source(name) is not click.core.ParameterSource.DEFAULT}
+    if idle := sorted(chosen - _OF_A_CLUSTER):
+        options = ", ".join(f"--{'bench' if name == 'benches' else name.replace('_', '-')}" for name in idle)
+        raise InputError(
+            f"{options}: of one host, without meaning for a Ray cluster; see `python -m calibrate cluster -h`"
+        )
+    if given["out"] is None:
+        raise InputError("a cluster's results need a folder that outlives the job: give --out FOLDER")
+    shared = {name: given[name] for name in _OF_A_CLUSTER & (chosen | {"plan", "least_timeout_s"})}
+    measure(address=address, **shared)
 
 
 @cli.command()

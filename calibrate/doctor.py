@@ -14,6 +14,8 @@ from typing import Literal, NamedTuple
 from calibrate import contention
 
 Verdict = Literal["ok", "missing", "note"]
+#: Where `ray start` writes the address of the cluster that this host belongs to (ray._common.utils, 2.60).
+_RAY_CLUSTER = Path("/tmp/ray/ray_current_cluster")
 
 
 class Finding(NamedTuple):
@@ -36,8 +38,11 @@ def examine(proc: Path = Path("/proc"), system: Path = Path("/sys")) -> list[Fin
         _huge_pages(system),
         _counters(proc),
         _threads(),
+        _cluster(),
+        _tcp(proc),
         _namespaces(proc),
         _load(),
+        *_measurable(),
         _profiles(),
     ]
     rank = {"missing": 0, "note": 1, "ok": 2}
@@ -147,6 +152,45 @@ def _namespaces(proc: Path) -> Finding:
         return Finding("network namespaces", "ok", "links of known rate can be made, to check the link fits")
     what = "need root and iproute2: the link fits cannot be checked against links of known rate"
     return Finding("network namespaces", "note", what, "run `check` as root in a container with iproute2")
+
+
+def _cluster() -> Finding:
+    """Whether `run --address auto` would find a Ray cluster, as `ray.init("auto")` looks for one (2.60)."""
+    guide = "docs/howto/calibrate-a-cluster.md"
+    told = os.environ.get("RAY_ADDRESS") or _text(_RAY_CLUSTER)
+    if not told:
+        what = (
+            "none at hand: this host's own devices alone, no links to others and no collectives between nodes"
+        )
+        return Finding("Ray cluster", "note", what, f"start one on every node: {guide}")
+    token = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if os.environ.get("RAY_AUTH_MODE") == "disabled" or token or (Path.home() / ".ray/auth_token").exists():
+        return Finding("Ray cluster", "ok", f"{told}: python -m calibrate run --address auto --out FOLDER")
+    what = f"{told}, and no token: a cluster that wants one refuses this host"
+    return Finding("Ray cluster", "note", what, f"export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=...: {guide}")
+
+
+def _tcp(proc: Path) -> Finding:
+    control = _text(proc / "sys/net/ipv4/tcp_congestion_control")
+    return Finding(
+        "TCP", "ok", f"{control or 'not told'} paces it: collectives over TCP are measured with that"
+    )
+
+
+def _measurable() -> Iterator[Finding]:
+    """Say in words what a run here would measure; the rows above say why not more."""
+    torch, triton, ray = (bool(importlib.util.find_spec(name)) for name in ("torch", "triton", "ray"))
+    gpus = any(shutil.which(tool) for tool in ("nvidia-smi", "rocm-smi"))
+    if not torch:
+        yield Finding("can be measured", "missing", "nothing: every operator needs torch", "see torch")
+        return
+    what = ["operators on the GPU" if gpus else "operators on the CPU"]
+    if triton and gpus:
+        what.append("the kernels of kernels/")
+    if ray:
+        over = "NCCL" if gpus else "TCP (gloo)"
+        what.append(f"on a Ray cluster: links and collectives over {over}, and every device at once")
+    yield Finding("can be measured", "ok", "; ".join(what))
 
 
 def _load() -> Finding:

@@ -8,10 +8,11 @@ errors are cross-validated, each row predicted by a fit that saw no row of its s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from calibrate import pace
 from calibrate.case import Case, Samples
 from calibrate.law import CONSTANTS, HIGH, LOW, STARTS, Terms, best_constant, fit_law, judge, law, written
 from calibrate.plan import Planned
@@ -62,10 +63,18 @@ class Row:
 
 
 def gather(planned: Sequence[Planned], samples: Sequence[Samples]) -> list[Row]:
-    """Return a row for every planned case that was measured, in the plan's order."""
+    """Return a row for every planned case that was measured, in the plan's order.
+
+    Runs on a slowed core (see calibrate.pace) are flagged so, and set aside where the case has others.
+    """
+    reference = pace.reference_s(s for each in samples if (s := pace.reading_s(each.notes)) is not None)
     runs: dict[str, list[Samples]] = {}
     for each in samples:
-        runs.setdefault(each.case.key, []).append(each)
+        slowed = pace.is_slowed(pace.reading_s(each.notes), reference)
+        judged = replace(each, flags=(*each.flags, "slowed")) if slowed else each
+        runs.setdefault(each.case.key, []).append(judged)
+    for key, every in runs.items():
+        runs[key] = [run for run in every if "slowed" not in run.flags] or every
     return [
         Row(each, tuple(found), summarise([run.seconds for run in found]))
         for each in planned
@@ -109,7 +118,7 @@ class Fitted:
 def fit_rows(
     family: str, dtype: str, rows: Sequence[Row], reference: Reference, source: str, *, draws: int = _DRAWS
 ) -> Fitted | str:
-    """Fit one family and data type on its cold rows (its warm ones where there are no others).
+    """Fit one family and data type on all of its rows: each benchmark has the operands that a step has, cold or warm.
 
     Returns why not, in words, where it cannot: an unknown data type, no peak, too few rows.
     """
@@ -118,11 +127,10 @@ def fit_rows(
         return f"the cost model knows no data type {dtype}"
     if precision not in reference.flops_per_s:
         return f"no {precision} peak is known"
-    cold = [row for row in rows if row.case.cache == "cold"] or list(rows)
-    terms = reference.terms(cold, precision)
-    measured = np.array([row.summary.median_s for row in cold])
+    terms = reference.terms(rows, precision)
+    measured = np.array([row.summary.median_s for row in rows])
     true = measured >= terms.raw_s * (1 - 1e-9)
-    kept = tuple(row for row, is_true in zip(cold, true, strict=True) if is_true)
+    kept = tuple(row for row, is_true in zip(rows, true, strict=True) if is_true)
     if len(kept) < LEAST_ROWS:
         return f"{len(kept)} rows, and a fit needs {LEAST_ROWS}"
     terms, measured = terms.at(true), measured[true]

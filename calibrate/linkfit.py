@@ -39,7 +39,6 @@ from calibrate.cluster.segments import (
 )
 from calibrate.statistics import Array, resample
 from clustersim.cost.profile import RING_STEPS
-from clustersim.units import write
 
 #: Sizes from here on tell the bandwidth: larger than the bursts of the token buckets that clouds shape links with.
 BULK_BYTES = 2 * 2**20
@@ -117,7 +116,7 @@ class LinkFit:
         return np.asarray(sent + (num_steps(op, ranks) - 1) * self.latency_s.value)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain data, one entry of links.yaml."""
+        """Return plain data, one entry of cluster.yaml."""
         data = asdict(self)
         for name in ("latency_s", "bandwidth_bytes_per_s", "burst_bytes"):
             value: Parameter | None = getattr(self, name)
@@ -129,31 +128,6 @@ class LinkFit:
             "segments": [list(map(float, each)) for each in self.segments],
             "flags": list(self.flags),
         }
-
-    def for_profile(self) -> dict[str, Any] | None:
-        """Return a profile's link in text with units (`clustersim.cost.measured.LinkFit`); None for a missing one."""
-        if self.latency_s is None or self.bandwidth_bytes_per_s is None:
-            return None
-        named = {
-            "latency_s": (self.latency_s, "s"),
-            "bandwidth_bytes_per_s": (self.bandwidth_bytes_per_s, "B/s"),
-            "burst_bytes": (self.burst_bytes, "B"),
-        }
-        segments = [
-            (
-                write(each.from_bytes, "B"),
-                write(max(0.0, each.latency_s), "s"),
-                write(each.bandwidth_bytes_per_s, "B/s"),
-            )
-            for each in self.segments
-        ]
-        flags = [*self.flags, *([] if self.quality == "ok" else [self.quality])]
-        return {
-            "path": self.path, "a": self.a, "b": self.b, "segments": segments,
-            **{name: write(each.value, unit) for name, (each, unit) in named.items()},
-            "intervals": {name: (each.low, each.high) for name, (each, _) in named.items()},
-            "median_ape_frac": self.residual_frac, "num_rows": self.num_samples, "flags": list(dict.fromkeys(flags)),
-        }  # fmt: skip
 
 
 def fit_link(

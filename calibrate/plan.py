@@ -1,6 +1,6 @@
 """A plan: which cases, how often, in which order, and how long it will take.
 
-Cases come from the benchmarks in the order of their worth, one of each benchmark in turn, so that a plan cut to
+Cases come from the benchmarks in the order of their worth, a few of each benchmark in turn, so that a plan cut to
 its time budget keeps the best of every family. Within a repetition the order is random: a drift of the machine
 then falls on all shapes alike and not on the large ones.
 """
@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from types import MappingProxyType
 from typing import Any
 
@@ -47,9 +48,14 @@ class Level:
 LEVELS: Mapping[PlanName, Level] = MappingProxyType(
     {
         "quick": Level(1, Rule(max_s=0.2, warm_up_s=0.1), 60.0, most_requeues=1),
-        "default": Level(3, Rule(max_s=0.4, warm_up_s=0.2), 300.0, most_requeues=1),
+        "default": Level(3, Rule(max_s=0.15, warm_up_s=0.05), 270.0, most_requeues=1),
         "full": Level(3, Rule(max_s=3.0, warm_up_s=1.0), None),
     }
+)
+#: Cases of a benchmark in one turn; one of each other. Its worth to a step's prediction: the cost model takes a
+#: product's time from token count and shape, an elementwise operator's from six kinds of them.
+TURN: Mapping[str, int] = MappingProxyType(
+    {"gemm": 7, "elementwise": 5, "attention_decode": 4, "attention_prefill": 2}
 )
 #: Share of a budget kept for starting up, canaries, fitting and writing.
 OVERHEAD_FRAC = 0.35
@@ -62,7 +68,7 @@ class Rates:
     flops_per_s: float = 20e9
     bytes_per_s: float = 5e9
     call_s: float = 10e-6
-    prepare_s: float = 0.05
+    prepare_s: float = 0.1
 
     def call_seconds(self, work: Work) -> float:
         """Return the rough time of one call."""
@@ -141,13 +147,15 @@ class Plan:
 def make_plan(
     name: PlanName, device: str, cases: Iterable[Planned], *, seed: int = 0, level: Level | None = None
 ) -> Plan:
-    """Return a plan of the cases, one of each benchmark in turn, each benchmark's in the order given."""
+    """Return a plan of the cases, `TURN` of each benchmark in turn, each benchmark's in the order given."""
     by_bench: dict[str, list[Planned]] = {}
     for each in cases:
         by_bench.setdefault(each.case.bench, []).append(each)
-    queues = list(by_bench.values())
-    turns = max(map(len, queues), default=0)
-    mixed = [queue[turn] for turn in range(turns) for queue in queues if turn < len(queue)]
+    turns = {
+        bench: [queue[at : at + TURN.get(bench, 1)] for at in range(0, len(queue), TURN.get(bench, 1))]
+        for bench, queue in by_bench.items()
+    }
+    mixed = [each for turn in zip_longest(*turns.values(), fillvalue=[]) for some in turn for each in some]
     unique = {each.case.key: each for each in mixed}
     return Plan(name, device, tuple(unique.values()), level or LEVELS[name], seed)
 

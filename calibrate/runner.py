@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from calibrate import pace
 from calibrate.case import Case, Work
 from calibrate.child import Child, WorkerError
 from calibrate.plan import ROUGH, Plan, Planned, Rates, canaries, make_plan, rates_from
@@ -105,6 +106,7 @@ class Runner:
         self.node = node_name()
         self.rates: Rates = ROUGH[self.kind]
         self.later_s = 0.0
+        self.readings: dict[str, float] = {}
 
     def run(self) -> Outcome:
         """Measure what is not yet in the store; returns what is missing at the end."""
@@ -160,15 +162,24 @@ class Runner:
             after = self._canary(watched) if measured else before
             drift = _drift(before, after)
             again = [
-                (each, attempt + 1) for each, attempt in measured if attempt < self.plan.level.most_requeues
+                (each, attempt + 1)
+                for each, attempt in measured
+                if attempt < self.plan.level.most_requeues and self._is_doubtful(each, drift)
             ]
             if measured:
                 self.store.add_verdict(block, drift, invalid=drift > MOST_DRIFT)
-            if drift > MOST_DRIFT:
+            if again:
                 queue.extend(entry for entry in again if self._has_room(queue, entry[0]))
                 self.progress.start(sum(self._predicted_s(each) for each, _ in queue) + self.later_s)
             before = after
         return gaps
+
+    def _is_doubtful(self, each: Planned, drift: float) -> bool:
+        """Return whether the core was slowed meanwhile: by its pace where that was read, else by the canaries."""
+        readings = self.readings
+        if each.case.key in readings:
+            return pace.is_slowed(readings[each.case.key], pace.reference_s(readings.values()))
+        return drift > MOST_DRIFT
 
     def _late(self, each: Planned) -> bool:
         return self._predicted_s(each) > self._left_s()
@@ -190,7 +201,10 @@ class Runner:
         self.progress.doing(f"{each.case.op} {each.case.dtype} {shape}", predicted)
         try:
             reply = self._ask(each.case, self.plan.level.rule, repetition, self.host.timeout_s(predicted))
-            self.store.add(samples_from(reply["samples"]), attempt=attempt, block=block)
+            samples = samples_from(reply["samples"])
+            self.store.add(samples, attempt=attempt, block=block)
+            if (reading := pace.reading_s(samples.notes)) is not None:
+                self.readings[each.case.key] = reading
         except WorkerError as error:
             self.store.add_error(each.case, repetition, error.what, error.text)
             return False

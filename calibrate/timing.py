@@ -1,8 +1,8 @@
 """Time one case: batch what is too short, warm up until the state is steady, stop when the median is known.
 
-Every raw sample is returned in the order taken. What speaks against the samples stands in their flags:
-contended (the gate), throttled (the device's own word), mixed_regime, outliers, max_time (stopped before the
-median was known to the rule's width).
+Every raw sample is returned in the order taken; the core's pace is noted beside them (see calibrate.pace). What
+speaks against the samples stands in their flags: contended (the gate), throttled (the device's own word),
+mixed_regime, outliers, max_time (stopped before the median was known to the rule's width).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calibrate import contention
+from calibrate import contention, pace
 from calibrate.backend import DeviceBackend, Timed
 from calibrate.backends.call import clock_of, wishes
 from calibrate.case import Case, Samples
@@ -54,17 +54,22 @@ def measure(
 ) -> Samples:
     """Time `call` and return every sample in seconds a call.
 
-    Operands of a cold case lie outside the caches because `call` rotates through copies of them; a GPU's L2 is
-    flushed before each sample besides, where a sample is one call.
+    Operands of a cold case lie outside the caches because `call` rotates through copies of them. Besides, a GPU's L2
+    is flushed before each sample, where a sample is one call; on a core a sample is one call after the backend's
+    spacer, which is not timed, so that code is as cold as in a step. A call with a clock of its own has neither.
     """
     rule, gate = rule or Rule(), gate or contention.Gate()
     before = contention.read()
     if case.cache == "cold":
         backend.flush_cache()
-    calls = _calls(call, backend, rule)
+    spacer = backend.spacer() if case.cache == "cold" and wishes(call).clock is None else None
+    pace_before_s = pace.read_s(backend, spacer) if spacer is not None else 0.0
+    calls = _calls(call, backend, rule, alone=spacer is not None)
     flush = case.cache == "cold" and backend.kind == "gpu" and calls == 1
 
     def sample() -> float:
+        if spacer is not None:
+            spacer()
         if flush:
             backend.flush_cache()
         return backend.time(call, calls)
@@ -85,14 +90,16 @@ def measure(
         "half_width_frac": width if math.isfinite(width) else -1.0,
         "outliers": float(outliers(seconds).sum()),
     }
+    if spacer is not None:
+        notes[pace.SPACER_S] = max(pace_before_s, pace.read_s(backend, spacer))
     return Samples(
         case=case, seconds=tuple(seconds), clock=clock, calls_per_sample=calls, node=node,
         repetition=repetition, steady=steady, flags=tuple(flags), notes=notes,
     )  # fmt: skip
 
 
-def _calls(call: Timed, backend: DeviceBackend, rule: Rule) -> int:
-    """Return the calls in a sample: one, or as many as last `least_sample_s`.
+def _calls(call: Timed, backend: DeviceBackend, rule: Rule, *, alone: bool) -> int:
+    """Return the calls in a sample: one where it is timed `alone`, else as many as last `least_sample_s`.
 
     The first call, which compiles and allocates, is not looked at; a call with a window of its own fills it.
     """
@@ -100,7 +107,7 @@ def _calls(call: Timed, backend: DeviceBackend, rule: Rule) -> int:
         return 1
     backend.time(call)
     calls = 1
-    while calls < _MOST_CALLS:
+    while not alone and calls < _MOST_CALLS:
         took = max(backend.time(call, calls), 1e-9)
         needed = min(_MOST_CALLS, math.ceil(rule.least_sample_s / took))
         if needed <= calls:

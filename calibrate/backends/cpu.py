@@ -40,6 +40,7 @@ class CpuBackend(DeviceBackend):
         self._dtypes = tuple(name for name, dtype in usable if _multiplies(dtype))
         self._memory_bytes, self._cache_bytes = host.memory_bytes(), host.cache_bytes()
         self._flush: torch.Tensor | None = None
+        self._layer: Timed | None = None
 
     @property
     def name(self) -> str:
@@ -85,6 +86,14 @@ class CpuBackend(DeviceBackend):
         if self._flush is None:
             self._flush = torch.zeros(2 * self.cache_bytes // 8 + 1, dtype=torch.int64)
         self._flush.add_(1)
+
+    def spacer(self) -> Timed:
+        """Return a decoder layer: a call that follows itself finds code and data that no engine would find there."""
+        from calibrate.benches.between import layer
+
+        if self._layer is None:
+            self._layer = layer(self)
+        return self._layer
 
     def synchronise(self) -> None:
         """Return at once: calls end before they return."""

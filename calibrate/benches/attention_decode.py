@@ -18,6 +18,11 @@ _CONTEXTS, _CONTEXT_TIERS = (
     tuple(2**power for power in range(4, 18)),
     ((128, 1024, 8192), (512, 4096, 32768, 131072)),
 )
+#: The grids in the order of their worth: their ends, then ever finer between them.
+_BATCHES_BY_WORTH = (1, 8, 64, 32, 4, 16, 2, 256)
+_CONTEXTS_BY_WORTH = (128, 1024, 8192, 512, 2048, 256, 4096, 32768, 131072)
+#: Places on the diagonal by which attention of other models is later than that of the one whose steps are measured.
+_OTHERS_WAIT = 6
 
 
 class AttentionDecode(Bench):
@@ -27,8 +32,16 @@ class AttentionDecode(Bench):
     family = "attention_decode"
 
     def cases(self, plan: PlanName, backend: DeviceBackend) -> Sequence[Case]:
-        """Return coarse batches and contexts, then skewed lengths and pages of 64, then the grid between."""
+        """Return the grid of batches and contexts diagonally, skewed lengths and pages of 64 a little later.
+
+        The plan's own model comes before the generic groups. On a core skewed lengths and larger pages are left to the
+        full plan: the cost model knows a batch by its total context, so that they would blur the even ones.
+        """
         found = []
+        turns, turns_context = (
+            {size: sizes.index(size) if size in sizes else len(sizes) for size in grid}
+            for sizes, grid in ((_BATCHES_BY_WORTH, _BATCHES), (_CONTEXTS_BY_WORTH, _CONTEXTS))
+        )
         for rank, dtype in enumerate(cache_dtypes(plan, backend)):
             for place, shape in enumerate(attention_shapes(plan, backend.kind)):
                 for batch, context in product(_BATCHES, _CONTEXTS):
@@ -37,7 +50,7 @@ class AttentionDecode(Bench):
                     )
                     if worth is None:
                         continue
-                    also = worth == place == 0 and batch >= 8
+                    also = worth == place == 0 and batch >= 8 and (plan == "full" or backend.kind == "gpu")
                     for more, (page, skew) in enumerate(((16, 0), (16, 1), (64, 0))[: 3 if also else 1]):
                         sizes = {
                             "batch": batch,
@@ -48,7 +61,8 @@ class AttentionDecode(Bench):
                         }
                         case = Case(self.name, "paged_decode", dtype, sizes)
                         if fits(self.work(case), plan, backend):
-                            found.append((2 * worth + bool(more), case))
+                            turn = turns[batch] + turns_context[context] + _OTHERS_WAIT * (place > 0)
+                            found.append((100 * rank + turn + 3 * bool(more), case))
         return by_worth(found)
 
     def prepare(self, case: Case, backend: DeviceBackend) -> Timed:
@@ -81,10 +95,11 @@ class AttentionDecode(Bench):
         return rotate(tables, lambda table: paged_decode(q, k, v, table, buffers))
 
     def work(self, case: Case) -> Work:
-        """Return 4 h d FLOP a token of context; the cache once, queries and outputs in 2 bytes; depth, tasks."""
+        """Return 4 h d FLOP a token of context; the cache once, queries and outputs as activations; depth, tasks."""
         batch, heads, kv_heads, size = (
             case.shape[name] for name in ("batch", "heads", "kv_heads", "head_dim")
         )
         tokens = batch * case.shape["context"]
-        moved = tokens * 2.0 * kv_heads * size * bytes_per_element(case.dtype) + batch * heads * size * 4.0
+        element = bytes_per_element(case.dtype)
+        moved = tokens * 2.0 * kv_heads * size * element + 2 * batch * heads * size * max(2.0, element)
         return Work(4.0 * tokens * heads * size, moved, case.shape["context"], batch * kv_heads)

@@ -13,7 +13,7 @@ from calibrate.benches.sizes import attention_shapes, by_worth, cache_dtypes, fi
 from calibrate.case import Case, Work
 from clustersim.models.precision import bytes_per_element
 
-_CHUNKS, _CHUNK_TIERS = tuple(2**power for power in range(4, 14)), ((64, 256, 2048), (16, 512, 1024, 8192))
+_CHUNKS, _CHUNK_TIERS = tuple(2**power for power in range(4, 14)), ((16, 64, 256, 2048), (512, 1024, 8192))
 _PASTS, _PAST_TIERS = (
     (0, *(2**power for power in range(7, 18))),
     ((0, 1024, 8192), (256, 4096, 32768, 131072)),
@@ -53,15 +53,16 @@ class AttentionPrefill(Bench):
         return rotate(sets, lambda s: prefill_attention(s[0], s[1], s[2], mask))
 
     def work(self, case: Case) -> Work:
-        """Return 4 h d FLOP a causal pair; queries and outputs in 2 bytes, keys and values once; depth, tasks."""
+        """Return 4 h d FLOP a causal pair; queries and outputs as activations, keys and values once; depth, tasks."""
         tokens, past, heads, kv_heads, size = (
             case.shape[name] for name in ("tokens", "past", "heads", "kv_heads", "head_dim")
         )
         pairs = tokens * past + tokens * (tokens + 1) // 2
-        cache = (past + tokens) * 2.0 * kv_heads * size * bytes_per_element(case.dtype)
+        element = bytes_per_element(case.dtype)
+        cache = (past + tokens) * 2.0 * kv_heads * size * element
         return Work(
             4.0 * pairs * heads * size,
-            tokens * heads * size * 4.0 + cache,
+            2 * tokens * heads * size * max(2.0, element) + cache,
             past + tokens,
             heads * -(-tokens // 128),
         )

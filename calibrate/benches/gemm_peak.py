@@ -20,7 +20,7 @@ from clustersim.models.precision import bytes_per_element
 
 _SIDE = {("cpu", "quick"): 512, ("cpu", "default"): 2048, ("cpu", "full"): 2048}
 _WINDOW_MS = {
-    ("cpu", "quick"): 100, ("cpu", "default"): 2000, ("cpu", "full"): 2000,
+    ("cpu", "quick"): 100, ("cpu", "default"): 500, ("cpu", "full"): 2000,
     ("gpu", "quick"): 2000, ("gpu", "default"): 5000, ("gpu", "full"): 30000,
 }  # fmt: skip
 
@@ -63,7 +63,8 @@ class GemmPeak(Bench):
     def work(self, case: Case) -> Work:
         """Return one product's work, by the definitions of family gemm."""
         m, n, k = (case.shape[size] for size in "mnk")
-        moved = (m + n) * k * bytes_per_element(case.dtype) + m * n * 2.0
+        element = bytes_per_element(case.dtype)
+        moved = (m + n) * k * element + m * n * max(2.0, element)
         return Work(2.0 * m * n * k, moved, k, float(-(-m // 128) * -(-n // 128)))
 
 

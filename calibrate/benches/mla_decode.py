@@ -76,5 +76,6 @@ class MlaDecode(Bench):
         """Return scores over 576 and values over 512 elements a head and token; the cache once; depth, tasks."""
         batch, heads = case.shape["batch"], case.shape["heads"]
         tokens, touched = batch * case.shape["context"], 2 * LATENT + ROPE
-        moved = tokens * (LATENT + ROPE) * bytes_per_element(case.dtype) + batch * heads * touched * 2.0
+        element = bytes_per_element(case.dtype)
+        moved = tokens * (LATENT + ROPE) * element + batch * heads * touched * max(2.0, element)
         return Work(2.0 * tokens * heads * touched, moved, case.shape["context"], batch)

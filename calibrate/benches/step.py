@@ -25,7 +25,7 @@ _PAGE = 16
 #: Layers, batches x contexts of decode steps, tokens of prefill steps: on the grids of the operators and off them.
 _STEPS = {
     "quick": ((2,), ((1, 256), (8, 256)), (64,)),
-    "default": ((2, 4), ((1, 256), (8, 256), (4, 1024), (12, 700), (16, 512), (3, 300)), (64, 256, 100)),
+    "default": ((2,), ((1, 256), (8, 256)), (64,)),
     "full": (
         (2, 6),
         tuple((batch, context) for batch in (1, 3, 8, 12, 16, 32) for context in (128, 300, 700, 1024, 2048)),
@@ -108,7 +108,9 @@ class _Layer:
 class Llama:
     """A decoder of random weights on the operators that the benchmarks time, with a paged cache."""
 
-    def __init__(self, spec: ModelSpec, dtype: str, backend: DeviceBackend) -> None:
+    def __init__(
+        self, spec: ModelSpec, dtype: str, backend: DeviceBackend, weights: Tensor | None = None
+    ) -> None:
         attention = spec.attention
         assert isinstance(attention, GroupedQueryAttention)
         self.spec, self.dtype, self.backend, self.attention = spec, dtype, backend, attention
@@ -123,7 +125,7 @@ class Llama:
             (2 * inner, hidden),
             (hidden, inner),
         )
-        self.flat = pool(backend, dtype, spec.num_parameters)
+        self.flat = pool(backend, dtype, spec.num_parameters) if weights is None else weights
         self.used = 0
         self.table = self._take(spec.vocab_size, hidden)
         self.layers = [_Layer(*(self._take(*shape) for shape in shapes)) for _ in range(spec.num_layers)]
@@ -179,15 +181,24 @@ class Llama:
         """Return logits [T, vocab] of tokens [T], with `last` of the last alone; `attend` is a layer's attention."""
         import torch.nn.functional as f
 
-        heads, kv_heads, size = self.attention.num_heads, self.attention.num_kv_heads, self.attention.head_dim
         residual = f.embedding(ids, self.table)
         x = residual.new_zeros(residual.shape)
-        for number, layer in enumerate(self.layers):
-            x, residual = operators.add_norm(x, residual, layer.norm)
-            qkv = f.linear(x, layer.qkv).view(len(ids), -1, size)
-            q, k, v = qkv.split((heads, kv_heads, kv_heads), 1)
-            x = f.linear(attend(number, operators.rope(q, tables), operators.rope(k, tables), v), layer.out)
-            x, residual = operators.add_norm(x, residual, layer.mlp_norm)
-            x = f.linear(operators.silu_mul(f.linear(x, layer.up)), layer.down)
+        for number in range(len(self.layers)):
+            x, residual = self.layer(number, x, residual, tables, attend)
         x, _ = operators.add_norm(x[-1:] if last else x, residual[-1:] if last else residual, self.norm)
         return f.linear(x, self.head)
+
+    def layer(
+        self, number: int, x: Tensor, residual: Tensor, tables: tuple[Tensor, Tensor], attend: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Return x and residual [T, hidden] after a layer; arguments as in `logits`."""
+        import torch.nn.functional as f
+
+        heads, kv_heads, size = self.attention.num_heads, self.attention.num_kv_heads, self.attention.head_dim
+        layer = self.layers[number]
+        x, residual = operators.add_norm(x, residual, layer.norm)
+        qkv = f.linear(x, layer.qkv).view(len(x), -1, size)
+        q, k, v = qkv.split((heads, kv_heads, kv_heads), 1)
+        x = f.linear(attend(number, operators.rope(q, tables), operators.rope(k, tables), v), layer.out)
+        x, residual = operators.add_norm(x, residual, layer.mlp_norm)
+        return f.linear(operators.silu_mul(f.linear(x, layer.up)), layer.down), residual

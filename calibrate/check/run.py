@@ -26,6 +26,8 @@ from calibrate.check.errors import (
 )
 from calibrate.check.model import PAGE
 from calibrate.check.steps import STEPS, Step, measure
+from calibrate.figures import SPACER
+from calibrate.pace import is_slowed, reference_s
 from clustersim.cost.profile import Profile, forget_profiles, load_profile, user_folder
 from clustersim.errors import InputError
 
@@ -33,6 +35,8 @@ from clustersim.errors import InputError
 CONTENDED = 3
 _REPETITIONS = {"quick": 3, "default": 7}
 _LOAD_S = {"quick": 6.0, "default": 40.0}
+#: Readings of the core's pace at the end.
+_PACES = 10
 #: Tokens of cache beyond those of the largest step.
 _SPARE_TOKENS = 8192
 
@@ -63,7 +67,7 @@ class Check:
             before, began = contention.read(), time.perf_counter()
             report, errors = self._measure(profile)
             readings = contention.between(before, contention.read())
-            reasons = contention.Gate().judge(readings, on_cpu=True)
+            reasons = (*contention.Gate().judge(readings, on_cpu=True), *report["pace"]["reasons"])
             report |= {
                 "took_s": time.perf_counter() - began,
                 "readings": readings,
@@ -113,12 +117,18 @@ class Check:
         model = ServedModel(spec, deployment.dtype, backend, deployment.plan.memory.num_blocks)
         repetitions = self.repetitions or _REPETITIONS[self.plan]
         with bar(quiet=self.quiet):
-            measured = measure(steps, model, repetitions, self.seed)
+            known = profile.host.get(SPACER)
+            measured = measure(steps, model, repetitions, self.seed, known.value if known else None)
+            now_s = reference_s(model.pace_s() for _ in range(_PACES))
         compared = step_errors(measured, deployment)
         errors = {kind: summarise(compared, kind) for kind in ("decode", "prefill", "all")}
         report = {
             "schema": 1, "date": datetime.now(UTC).isoformat(timespec="seconds"), "plan": self.plan,
             "profile": profile.name, "model": shape.hf_config(deployment.dtype), "repetitions": repetitions,
+            "pace": {
+                "profile_s": known.value if known else None, "now_s": now_s,
+                "reasons": pace_reasons(known.value if known else None, now_s, sum(each.slowed for each in measured)),
+            },
             "errors": {kind: asdict(each) for kind, each in errors.items()}, "steps": plain(compared),
             "operators": {
                 kind: plain(operator_errors(measured, deployment, kind)) for kind in ("decode", "prefill")
@@ -156,6 +166,26 @@ class Check:
         folder = (self.out or user_folder()) / profile.device / profile.name
         save(validated(profile.model_copy(update={"gaps": gaps}), errors), report, folder)
         click.echo(f"Written: {folder}/profile.yaml (validation), {folder}/check.json")
+
+
+def pace_reasons(profile_s: float | None, now_s: float | None, num_slowed: int) -> list[str]:
+    """Return what the core's pace, then and now, says against holding a profile against these steps, in words."""
+    found = []
+    if is_slowed(now_s, profile_s):
+        found.append(f"the core is slower than when the profile was taken: {_ratio(now_s, profile_s)}")
+    if is_slowed(profile_s, now_s):
+        found.append(
+            f"the core is faster than when the profile was taken: {_ratio(now_s, profile_s)}; run it anew"
+        )
+    if num_slowed:
+        found.append(f"{num_slowed} steps were only ever timed on a slowed core")
+    return found
+
+
+def _ratio(now_s: float | None, profile_s: float | None) -> str:
+    assert now_s
+    assert profile_s
+    return f"it takes {now_s / profile_s:.2f} times as long for the same layer"
 
 
 def _blocks(steps: tuple[Step, ...]) -> int:

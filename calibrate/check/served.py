@@ -14,6 +14,7 @@ from calibrate.check.deployment import HostTimes, latencies
 from calibrate.check.engine import Engine, Served, WorkClock
 from calibrate.check.model import PAGE, Chunk, Laps, Prepared, ServedLlama
 from calibrate.check.steps import Step
+from calibrate.pace import read_s
 from clustersim.models.spec import ModelSpec
 from clustersim.workload.generate import Requests
 
@@ -55,6 +56,11 @@ class ServedModel:
         laps = Laps(time.thread_time)
         seconds = self.backend.time(lambda: self.llama.forward(prepared, laps))
         return seconds, laps.seconds
+
+    def pace_s(self) -> float:
+        """Return the core's pace, as `pace.read_s` does; 0 where the backend has no spacer."""
+        spacer = self.backend.spacer()
+        return read_s(self.backend, spacer) if spacer else 0.0
 
     def step(self, decoding: Sequence[Chunk], prefilling: Sequence[Chunk]) -> None:
         """Carry out one step of an engine."""

@@ -191,7 +191,7 @@ class Driver:
             return f"{case.op} failed at every size tried"
         rate = self._rate(task)
         if task.optional and rate and task.call_s(rate) > self._level.most_call_s:
-            return f"one call would take {task.call_s(rate):.1f} s, over the {self._level.most_call_s:g} s of this plan"
+            return f"one call would take over the {self._level.most_call_s:g} s of this plan"
         return ""
 
     def _form(self, env: Mapping[str, str]) -> Group | None:
@@ -205,6 +205,7 @@ class Driver:
         longest = max([self.least_timeout_s, *(self._timeout_s(task) for task in self._collective_tasks())])
         try:
             self.group = self.form(self.nodes, env, members, longest)
+            self.store.add_session({"group": self.group.ranks, "env": dict(env), "ranks": self.group.hello})
         except RankError as failure:
             self.tried["form"] += 1
             self.say(f"no group of {len(self.nodes)} nodes: {failure.text}")

@@ -80,6 +80,15 @@ def interface_of(address: str) -> str:
     raise OSError(f"no network interface holds {address}; set GLOO_SOCKET_IFNAME")
 
 
+def tcp_congestion_control() -> str:
+    """Return what paces this host's TCP ("cubic", "bbr"), which collectives over TCP feel; empty where not told."""
+    try:
+        with open("/proc/sys/net/ipv4/tcp_congestion_control", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
 def _ipv4_of(interface: str) -> str:
     import fcntl
 

@@ -7,6 +7,7 @@ are numbered by the order of nodes, never by that of bundles, which changes from
 from __future__ import annotations
 
 import os
+import platform
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from calibrate.case import Case
 from calibrate.cluster import node_sweep
 from calibrate.cluster.collectives import collective
-from calibrate.cluster.nodes import Node, interface_of
+from calibrate.cluster.nodes import Node, interface_of, tcp_congestion_control
 from calibrate.cluster.pairs import send
 from calibrate.cluster.task import Task, recorded
 from calibrate.timing import Rule
@@ -23,6 +24,9 @@ from calibrate.timing import Rule
 START_TIMEOUT_S = 180.0
 #: After the first failure of a group, how long the others' words are waited for.
 _GRACE_S = 3.0
+LOST = "Ray lost the node"
+#: Environment that changes what collectives do.
+_TRAFFIC = ("NCCL_", "GLOO_", "TORCH_NCCL_", "OMP_NUM_THREADS")
 
 
 class RankError(Exception):
@@ -44,13 +48,13 @@ class Rank:
         self.store: Any = None
 
     def hello(self) -> dict[str, Any]:
-        """Return where it runs and what torch sees there."""
-        import ray
+        """Return what torch sees here and what decides over its traffic; part of the record, without addresses."""
         import torch
 
+        chosen = {key: value for key, value in os.environ.items() if key.startswith(_TRAFFIC)}
         return {
-            "node_id": ray.get_runtime_context().get_node_id(), "address": ray.util.get_node_ip_address(),
-            "cuda": torch.cuda.is_available(), "torch": torch.__version__, "pid": os.getpid(),
+            "cuda": torch.cuda.is_available(), "torch": torch.__version__, "kernel": platform.release(),
+            "tcp": tcp_congestion_control(), "env": chosen,
         }  # fmt: skip
 
     def probe(self) -> float:
@@ -171,11 +175,6 @@ class Group:
         """Return the names of the ranks in their order."""
         return list(self.actors)
 
-    @property
-    def nccl(self) -> bool:
-        """Return whether the ranks talk over NCCL."""
-        return any(each["cuda"] for each in self.hello.values())
-
     def _place(self) -> None:
         import ray
         from ray.util.placement_group import placement_group
@@ -276,21 +275,23 @@ def probe(node: Node, env: Mapping[str, str], timeout_s: float) -> str:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    alive = {row["NodeID"] for row in ray.nodes() if row["Alive"]}
-    if node.node_id not in alive:
-        return "Ray lost the node"
-    strategy = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
+    if not _alive(node):
+        return LOST
     options = {
-        "num_cpus": 1,
-        "num_gpus": 1 if node.num_gpus else 0,
-        "max_restarts": 0,
-        "scheduling_strategy": strategy,
-    }
+        "num_cpus": 1, "num_gpus": 1 if node.num_gpus else 0, "max_restarts": 0,
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(node.node_id, soft=False),
+    }  # fmt: skip
     actor = ray.remote(Rank).options(**options).remote(node.name, dict(env))
     try:
         gather({actor.probe.remote(): node.name}, timeout_s)
     except RankError as failure:
-        return f"alone it {failure.what}: {failure.text}"
+        return f"alone it {failure.what}: {failure.text}" if _alive(node) else LOST
     finally:
         ray.kill(actor, no_restart=True)
     return ""
+
+
+def _alive(node: Node) -> bool:
+    import ray
+
+    return any(row["Alive"] for row in ray.nodes() if row["NodeID"] == node.node_id)

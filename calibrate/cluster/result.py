@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,14 @@ from calibrate.case import Samples
 from calibrate.cluster.node_sweep import Spread, spreads
 from calibrate.cluster.segments import SizeSamples
 from calibrate.linkfit import BULK_BYTES, LinkFit, bus_factor, fit_link, missing_links
+from clustersim.units import write
 
+CLUSTER, NODE = "cluster.yaml", "node.yaml"
+#: Path of a link inside a node.
+INSIDE = "node"
+_HOW = """# The network port of one accelerator, as measured. In a scenario:
+#   node: {base: <the node>, nic: <as below>, nics_per_accelerator: 1}
+"""
 #: The size whose time together over its time alone is the contention.
 _COMPARED_BYTES = 8 * 2**20
 
@@ -49,15 +57,51 @@ class ClusterResult:
             "devices": [each.as_dict() for each in self.spreads], "stragglers": self.stragglers, "missing": self.gaps,
         }  # fmt: skip
 
-    def profile_links(self) -> list[dict[str, Any]]:
-        """Return what goes into the `links` of a profile; missing ones are left out there, and stay in cluster.yaml."""
-        return [each for fit in self.links if (each := fit.for_profile()) is not None]
+    def node(self, date: str) -> dict[str, Any] | None:
+        """Return what the links say of a scenario's node (`node: {base: ..., nic: ...}`): medians over the links.
+
+        What one rank gets between two nodes, alone, is one accelerator's share of the ports. None where no link
+        between nodes was measured.
+        """
+        between = [fit for fit in self.links if fit.bandwidth_bytes_per_s and fit.path != INSIDE]
+        if not between:
+            return None
+        doubtful = sum(fit.quality != "ok" for fit in between)
+        source = (
+            f"calibrate: median of {len(between)} links between nodes, {doubtful} of them contended or poor"
+        )
+
+        def figure(value: float, unit: str, what: str) -> dict[str, str]:
+            value = float(f"{value:.6g}")
+            return {
+                "value": write(value, unit),
+                "evidence": "measured",
+                "source": f"{source}; {what}",
+                "date": date,
+            }
+
+        bandwidth = float(
+            np.median([fit.bandwidth_bytes_per_s.value for fit in between if fit.bandwidth_bytes_per_s])
+        )
+        latency_s = float(np.median([fit.latency_s.value for fit in between if fit.latency_s]))
+        return {
+            "nic": {
+                "bandwidth": figure(bandwidth, "B/s", "slope of messages of 2 MiB and more"),
+                "latency": figure(latency_s, "s", "of an empty message, its launch included"),
+                "launch": figure(0.0, "s", "told as part of the latency"),
+            },
+            "nics_per_accelerator": 1,
+        }
 
     def write(self) -> Path:
-        """Write cluster.yaml and links.yaml beside the samples; returns the first."""
-        for name, data in (("cluster.yaml", self.as_dict()), ("links.yaml", {"links": self.profile_links()})):
-            (self.folder / name).write_text(_yaml(data), encoding="utf-8")
-        return self.folder / "cluster.yaml"
+        """Write cluster.yaml and, where links were measured, node.yaml beside the samples; returns the first."""
+        (self.folder / CLUSTER).write_text(_yaml(self.as_dict()), encoding="utf-8")
+        node = self.node(datetime.now(UTC).date().isoformat())
+        if node is None:
+            (self.folder / NODE).unlink(missing_ok=True)
+        else:
+            (self.folder / NODE).write_text(_HOW + _yaml(node), encoding="utf-8")
+        return self.folder / CLUSTER
 
 
 def _yaml(data: Mapping[str, Any]) -> str:
@@ -78,7 +122,7 @@ def build(
     links, absent = [], dict[tuple[str, str], str]()
     for a, b in pairs:
         found = [each for each in samples if each.case.bench == "link" and each.case.path == f"{a}-{b}"]
-        path = "node" if _node_of(a, nodes) == _node_of(b, nodes) else network
+        path = INSIDE if _node_of(a, nodes) == _node_of(b, nodes) else network
         fit = _link(found, path, a, b)
         if fit is not None:
             links.append(fit)

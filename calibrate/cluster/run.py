@@ -41,9 +41,6 @@ def main(
     traffic on every node; by default the one that holds Ray's node address. Authentication is Ray's own
     (RAY_AUTH_MODE, RAY_AUTH_TOKEN in the environment); nothing of it is kept.
     """
-    folder = Path(out) / f"{name}-{plan}"
-    if not resume and folder.exists():
-        os.rename(folder, folder.with_name(f"{folder.name}.left-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"))
     try:
         import ray
     except ImportError:
@@ -58,7 +55,7 @@ def main(
         nodes = nodes_of(ray.nodes())
         if not nodes:
             raise InputError("the Ray cluster has no node with a CPU or GPU")
-        store = Store(folder)
+        store = _store(Path(out) / f"{name}-{plan}", resume)
         env = dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), interface) if interface else {}
         store.add_session(
             {"started": datetime.now(UTC).isoformat(timespec="seconds"), "plan": plan, "ray": ray.__version__,
@@ -81,6 +78,16 @@ def main(
         return result
     finally:
         ray.shutdown()
+
+
+def _store(folder: Path, resume: bool) -> Store:
+    """Return the store of a run; raises InputError where its folder cannot be written."""
+    try:
+        if not resume and folder.exists():
+            os.rename(folder, folder.with_name(f"{folder.name}.left-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"))
+        return Store(folder)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror}") from None
 
 
 def _say(text: str) -> None:

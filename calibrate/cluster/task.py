@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from calibrate import contention
 from calibrate.case import Case, Samples
 from calibrate.statistics import MIN_SAMPLES, half_width_frac
@@ -20,6 +22,11 @@ REST_S = 0.03
 #: Sizes from here on are measured with the bucket drained.
 DRAINED_FROM = 2 * 2**20
 _LEAST_WARM_UPS, _MOST_WARM_UPS = 1, 5
+#: Few samples are enough where the middle half of them lies within this many `half_width_frac` of their median.
+_AGREE = 2.0
+#: Samples that do not agree go on, to MIN_SAMPLES, for no longer than this many `max_s`. Where TCP sends both ways at
+#: once, acknowledgements queue behind data: one exchange in three was seen 2 to 20 % late, over plain sockets too.
+_LONGER = 30.0
 #: Bytes a second believed of a link that nothing is known of; for time limits alone.
 SLOW_LINK = 10e6
 
@@ -88,12 +95,20 @@ class Pace:
             if self.warm_ups < _LEAST_WARM_UPS or (self.warm_ups < _MOST_WARM_UPS and not late):
                 return True
             self.sampling_since = self.now()
-        n = len(self.seconds)
+        n, spent = len(self.seconds), self.now() - self.sampling_since
         if n >= rule.most_samples or (
             n >= MIN_SAMPLES and half_width_frac(self.seconds) <= rule.half_width_frac
         ):
             return False
-        return n < rule.least_samples or self.now() - self.sampling_since < rule.max_s
+        if n < rule.least_samples or spent < rule.max_s:
+            return True
+        return n < MIN_SAMPLES and spent < _LONGER * rule.max_s and not self._agree()
+
+    def _agree(self) -> bool:
+        """Return whether the middle half of the samples is narrow; a rule without a width asks for no more."""
+        low, middle, high = np.quantile(self.seconds, (0.25, 0.5, 0.75))
+        width = _AGREE * self.rule.half_width_frac
+        return width <= 0 or bool(high - low <= width * middle)
 
     def took(self, seconds: float) -> None:
         """Take a call's time; the first ones warm up and are not kept."""

@@ -88,14 +88,16 @@ class Fabric:
             return self._out()
         link = self.scale_up
         figure = link.bandwidth_bytes_per_s
-        return Path(figure.value * _LINK_FRAC, link.latency_s.value, link.launch_s.value, figure.evidence,
-                    f"alpha-beta over {link.name} at {_LINK_FRAC:.0%} of its bandwidth")  # fmt: skip
+        frac = _reached(figure.evidence)
+        return Path(figure.value * frac, link.latency_s.value, link.launch_s.value, figure.evidence,
+                    f"alpha-beta over {link.name} at {frac:.0%} of its bandwidth")  # fmt: skip
 
     def _out(self) -> Path:
         path = self.scale_out
+        frac = _reached(path.evidence)
         return path._replace(
-            bandwidth_bytes_per_s=path.bandwidth_bytes_per_s * _LINK_FRAC,
-            source=f"alpha-beta between nodes at {_LINK_FRAC:.0%} of {path.source}",
+            bandwidth_bytes_per_s=path.bandwidth_bytes_per_s * frac,
+            source=f"alpha-beta between nodes at {frac:.0%} of {path.source}",
         )
 
     def _send(self, op: Op, path: Path) -> Timing:
@@ -124,6 +126,11 @@ class Fabric:
         latency = between.latency_s + sum(part.latency_s for part in inside)
         hierarchical = Timing(seconds, latency, "hierarchical", between.evidence, between.source)
         return _fastest([hierarchical, _alpha_beta(op, self._out(), False)])
+
+
+def _reached(evidence: Evidence) -> float:
+    """Return the share of a link's figure that messages reach; a measured figure is what they reached."""
+    return 1.0 if evidence == "measured" else _LINK_FRAC
 
 
 def _alpha_beta(op: Op, path: Path, reduces: bool) -> Timing:

@@ -65,7 +65,9 @@ class CostModel:
     fabric: Fabric
     engine: ServingEngine
     imbalance: float = 1.0
-    _tables: dict[tuple[str, str], OpTable | None] = field(default_factory=dict, compare=False, repr=False)
+    _tables: dict[tuple[str, str, str], OpTable | None] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     def ops(self, shape: StepShape) -> list[Op]:
         """Return the operators of a step on the busiest rank."""
@@ -85,7 +87,7 @@ class CostModel:
         bandwidth = self.device.memory_bandwidth_bytes_per_s.value
         size = (op.flops, op.bytes, op.depth, op.tasks)
         seconds = fit.seconds(*size, peak_flops_per_s=peak, bandwidth_bytes_per_s=bandwidth)
-        table = self.table(op.family, op.dtype)
+        table = self.table(op.family, op.dtype, op.kernel)
         measured: Numbers = np.zeros(())
         if table is not None:
             correction = table.correct(*size)
@@ -112,11 +114,11 @@ class CostModel:
         figures = (self.device.memory_bandwidth_bytes_per_s, self.device.peak_flops_per_s(fit.peak))
         return any(figure.source == BY_USER for figure in figures)
 
-    def table(self, family: str, dtype: str) -> OpTable | None:
-        """Return the device's measured rows of a family of operators, where there are some."""
-        key = (family, dtype)
+    def table(self, family: str, dtype: str, kernel: str = "") -> OpTable | None:
+        """Return the device's measured rows of a family of operators, of one kernel where given, if there are some."""
+        key = (family, dtype, kernel)
         if key not in self._tables:
-            self._tables[key] = load_table(self.profile, family, dtype)
+            self._tables[key] = load_table(self.profile, family, dtype, kernel)
         return self._tables[key]
 
     def fit(self, family: str, dtype: str) -> tuple[Fit, float]:

@@ -23,7 +23,7 @@ a, w, c: bytes of an element of activations, weights, KV cache. B sequences of T
 tokens of context with itself; h query and v KV heads of size d; P = T (T + 1) / 2 causal pairs; [x] is
 ceil(x / 128). moe, a rank: T tokens present, R rows (token, expert) over E touched experts of hidden H and
 inner I, M = 3 matrices (2 ungated); max = max(H, I); tiles = R ((M - 1) I + H) / 128^2. mla: nope 128,
-rope 64, value 128, latent 512.
+rope 64, value 128, latent 512. What operators pass on has 2 bytes an element, 4 in models of fp32.
 """
 
 from __future__ import annotations

@@ -80,8 +80,11 @@ def _loaded() -> dict[tuple[object, ...], OpTable]:
     return {}
 
 
-def load_table(profile: Profile, family: str, dtype: str) -> OpTable | None:
-    """Return the measured rows of a family and data type of a profile, None where it has none."""
+def load_table(profile: Profile, family: str, dtype: str, kernel: str = "") -> OpTable | None:
+    """Return the measured rows of a family and data type of a profile, None where it has none.
+
+    With `kernel`, the rows of that kernel alone: elementwise operators of equal bytes take different times.
+    """
     path = profile.table_file(family, dtype)
     if path is None:
         return None
@@ -89,20 +92,24 @@ def load_table(profile: Profile, family: str, dtype: str) -> OpTable | None:
     device = profile.applied_to(load_accelerator(profile.device))
     constants = (fit.compute_frac, fit.memory_frac, fit.overhead_s, fit.smoothness, fit.span_s, fit.task_s)
     peaks = device.peak_flops_per_s(fit.peak).value, device.memory_bandwidth_bytes_per_s.value
-    key = (path, path.stat().st_mtime_ns, constants, peaks)
+    key = (path, path.stat().st_mtime_ns, kernel, constants, peaks)
     loaded = _loaded()
     if key not in loaded:
-        work, seconds = _read(path)
+        work, seconds = _read(path, kernel)
+        if not len(seconds):
+            return None
         law_s = fit.seconds(*work.T, peak_flops_per_s=peaks[0], bandwidth_bytes_per_s=peaks[1])
         loaded[key] = OpTable(work, seconds, law_s)
     return loaded[key]
 
 
-def _read(path: Path) -> tuple[Floats, Floats]:
-    """Return (work (rows, 4), seconds (rows,)) of a table's file."""
+def _read(path: Path, kernel: str) -> tuple[Floats, Floats]:
+    """Return (work (rows, 4), seconds (rows,)) of a table's file, of the rows whose `op` is `kernel` where given."""
     import pandas as pd
 
-    rows = pd.read_parquet(path, columns=[*WORK, "seconds"])
+    rows = pd.read_parquet(path, columns=[*WORK, "seconds", *(["op"] if kernel else [])])
+    if kernel:
+        rows = rows[rows["op"] == kernel]
     return rows[list(WORK)].to_numpy(dtype=float), rows["seconds"].to_numpy(dtype=float)
 
 

@@ -13,7 +13,6 @@ from clustersim.models.spec import GroupedQueryAttention, ModelSpec
 from clustersim.models.step import Numbers
 
 N = TypeVar("N", float, Numbers)
-_ACTIVATION = 2.0  # bytes
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,7 @@ def attention_kernels(
 ) -> tuple[list[PrefillKernel], list[DecodeKernel]]:
     """Return the prefill and decode kernels of a model on one rank, full and windowed layers apart."""
     cache, element = precision.kv_cache, bytes_per_element(precision.kv_cache)
+    activation = bytes_per_element(precision.unquantised)
     attention = spec.attention
     heads = attention.num_heads // layout.tp
     if not isinstance(attention, GroupedQueryAttention):
@@ -78,12 +78,12 @@ def attention_kernels(
         # into the projections (DeepSeek-V2, arXiv:2405.04434, section 2.1.2).
         rank, rope = attention.kv_lora_rank, attention.qk_rope_head_dim
         expanded = attention.qk_nope_head_dim + rope + attention.v_head_dim
-        wide = heads * expanded * _ACTIVATION
+        wide = heads * expanded * activation
         prefill = PrefillKernel("attention_prefill", "mla_prefill", cache, spec.num_layers, heads,
                                 2.0 * heads * expanded, wide, wide)  # fmt: skip
         decode = DecodeKernel("attention_decode", "mla_decode", cache, spec.num_layers, 1,
                               2.0 * heads * (2 * rank + rope), (rank + rope) * element,
-                              heads * (2 * rank + rope) * _ACTIVATION)  # fmt: skip
+                              heads * (2 * rank + rope) * activation)  # fmt: skip
         return [prefill], [decode]
     kv_heads = max(1, attention.num_kv_heads // layout.tp)
     width, kv_bytes = heads * attention.head_dim, 2 * kv_heads * attention.head_dim * element
@@ -95,7 +95,7 @@ def attention_kernels(
     present = [group for group in groups if group[1]]
     return (
         [PrefillKernel(f"{name}_prefill", "attention_prefill", cache, layers, heads, 4.0 * width,
-                       2 * width * _ACTIVATION, kv_bytes, window) for name, layers, window in present],
+                       2 * width * activation, kv_bytes, window) for name, layers, window in present],
         [DecodeKernel(f"{name}_decode", "attention_decode", cache, layers, kv_heads, 4.0 * width, kv_bytes,
-                      2 * width * _ACTIVATION, window) for name, layers, window in present],
+                      2 * width * activation, window) for name, layers, window in present],
     )  # fmt: skip

@@ -27,7 +27,6 @@ Family = Literal[
 Varies = Literal["tokens", "rows", "replica_tokens", "keys", "prefill", "decode"]
 #: Families that move messages between ranks instead of working on one.
 COLLECTIVES = frozenset({"all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send"})
-_ACTIVATION = 2.0  # bytes: activations between operators are bf16
 _ZERO = np.zeros(())
 
 
@@ -53,6 +52,8 @@ class Op:
     message_bytes: Numbers = field(default_factory=lambda: _ZERO)
     ranks: int = 1
     stride: int = 1
+    kernel: str = ""
+    """Which of an elementwise family's kernels it is, as measured rows name it ("norm"); empty in other families."""
     shape: str = ""
     """Sizes in words for a person."""
 
@@ -86,34 +87,35 @@ class _Builder:
         self.imbalance = imbalance
         self.hidden = spec.hidden_size
         self.kv_bytes = bytes_per_element(precision.kv_cache)
+        self.element = bytes_per_element(precision.unquantised)  # of what passes between operators
         self.stage_ranks = layout.tp * layout.attention_dp
 
     def forward(self) -> Iterator[Op]:
         spec, shape, tp = self.spec, self.shape, self.layout.tp
         tokens, hidden = shape.tokens, self.hidden
         dense, moe = len(spec.layers("dense")), len(spec.layers("moe"))
-        yield self.elementwise("embedding", 1, tokens * hidden * 2)
-        yield self.elementwise("input_norm", spec.num_layers, tokens * hidden * 4)
+        yield self.elementwise("embedding", "embedding", 1, tokens * hidden * 2)
+        yield self.elementwise("input_norm", "norm", spec.num_layers, tokens * hidden * 4)
         if isinstance(spec.attention, GroupedQueryAttention):
             yield from self.grouped_query(spec.attention)
         else:
             yield from self.latent(spec.attention)
         yield self.all_reduce("attention_all_reduce", spec.num_layers, tokens)
-        yield self.elementwise("post_attention_norm", spec.num_layers, tokens * hidden * 4)
+        yield self.elementwise("post_attention_norm", "norm", spec.num_layers, tokens * hidden * 4)
         if dense:
             yield from self.mlp("mlp", "mlp", dense, spec.intermediate_size or 0, spec.gated)
             yield self.all_reduce("mlp_all_reduce", dense, tokens)
         if moe:
             yield from self.experts(moe)
-        yield self.elementwise("final_norm", 1, shape.rows * hidden * 4, "rows")
+        yield self.elementwise("final_norm", "norm", 1, shape.rows * hidden * 4, "rows")
         vocab = -(-spec.vocab_size // tp)
         yield self.gemm("lm_head", "lm_head", 1, shape.rows, vocab, hidden, "rows")
         logits = shape.rows * spec.vocab_size
-        yield self.collective("logits_gather", "all_gather", 1, logits * _ACTIVATION, tp, 1, "rows")
+        yield self.collective("logits_gather", "all_gather", 1, logits * self.element, tp, 1, "rows")
         # Softmax, top-k/top-p and the draw read the fp32 logits about three times.
-        yield self.elementwise("sampling", 1, logits * 6, "rows")
+        yield self.elementwise("sampling", "sampling", 1, logits * 6, "rows")
         if self.layout.pp > 1:
-            message = tokens * hidden * _ACTIVATION
+            message = tokens * hidden * self.element
             yield self.collective("stage_send", "send", self.layout.pp, message, 2, self.stage_ranks)
 
     # ---- attention -------------------------------------------------------------------------------------------
@@ -123,7 +125,9 @@ class _Builder:
         width = attention.num_heads // tp * attention.head_dim
         kv_width = max(1, attention.num_kv_heads // tp) * attention.head_dim
         yield self.gemm("qkv_proj", "attention", layers, tokens, width + 2 * kv_width, self.hidden)
-        yield self.elementwise("rope_and_kv_write", layers, tokens * ((width + kv_width) * 2 + kv_width * 3))
+        yield self.elementwise(
+            "rope_and_kv_write", "rope_and_kv_write", layers, tokens * ((width + kv_width) * 2 + kv_width * 3)
+        )
         yield from self.attend()
         yield self.gemm("o_proj", "attention", layers, tokens, self.hidden, width)
 
@@ -139,7 +143,9 @@ class _Builder:
         yield self.gemm(
             "q_up_proj", "attention", layers, tokens, heads * (nope + rope), q_rank or self.hidden
         )
-        yield self.elementwise("rope_and_kv_write", layers, tokens * (heads * rope * 2 + (rank + rope) * 3))
+        yield self.elementwise(
+            "rope_and_kv_write", "rope_and_kv_write", layers, tokens * (heads * rope * 2 + (rank + rope) * 3)
+        )
         keys = self.shape.prefill_keys
         yield self.gemm("kv_up_proj", "attention", layers, keys, heads * (nope + value), rank, "keys")
         seqs = self.shape.decode_seqs
@@ -168,7 +174,7 @@ class _Builder:
         tokens, width = self.shape.tokens, -(-width // self.layout.tp)
         ups = 2 if gated else 1
         yield self.gemm(f"{name}_up", kind, layers, tokens, ups * width, self.hidden)
-        yield self.elementwise(f"{name}_activation", layers, tokens * width * (ups + 1))
+        yield self.elementwise(f"{name}_activation", "activation", layers, tokens * width * (ups + 1))
         yield self.gemm(f"{name}_down", kind, layers, tokens, self.hidden, width)
 
     def experts(self, layers: int) -> Iterator[Op]:
@@ -177,7 +183,7 @@ class _Builder:
         assert moe is not None
         tokens, hidden, ranks = shape.tokens, self.hidden, self.stage_ranks
         yield self.gemm("router", "router", layers, tokens, moe.num_experts, hidden)
-        yield self.elementwise("top_k", layers, tokens * moe.num_experts * 2)
+        yield self.elementwise("top_k", "top_k", layers, tokens * moe.num_experts * 2)
         if layout.attention_dp > 1:
             yield from self.exchange("dispatch", layers, bytes_per_element(self.precision.activations))
         mean = shape.replica_tokens * moe.top_k / layout.ep
@@ -195,13 +201,13 @@ class _Builder:
         # Permuting the tokens to their experts and back is part of the operator.
         own_tokens = shape.replica_tokens / layout.attention_dp
         elements = busiest * (4 * hidden + 2 * matrices * width) + 2 * own_tokens * hidden
-        moved = touched * matrices * hidden * width * weight + elements * _ACTIVATION
+        moved = touched * matrices * hidden * width * weight + elements * self.element
         tiles = busiest / 128 * ((matrices - 1) * width + hidden) / 128
         yield Op("experts", "moe", self.dtype("expert"), layers, "replica_tokens",
                  2 * busiest * matrices * hidden * width, moved, np.full_like(busiest, max(hidden, width)), tiles,
                  shape=_say(busiest, f"x {matrices} x {hidden} x {width}"))  # fmt: skip
         if layout.attention_dp > 1:
-            yield from self.exchange("combine", layers, _ACTIVATION)
+            yield from self.exchange("combine", layers, self.element)
         if moe.num_shared_experts:
             shared = moe.num_shared_experts * moe.shared_intermediate_size
             yield from self.mlp("shared_expert", "shared_expert", layers, shared, moe.gated)
@@ -231,8 +237,8 @@ class _Builder:
         quantised = self.precision.format_of(kind)
         weight = bytes_per_element(quantised)
         same = quantised == self.precision.weights
-        operand = bytes_per_element(self.precision.activations) if same else _ACTIVATION
-        moved = np.where(m > 0, m * k * operand + n * k * weight + m * n * _ACTIVATION, 0.0)
+        operand = bytes_per_element(self.precision.activations) if same else self.element
+        moved = np.where(m > 0, m * k * operand + n * k * weight + m * n * self.element, 0.0)
         tiles = np.ceil(m / 128) * np.ceil(n / 128)
         return Op(name, "gemm", self.dtype(kind), count, varies, 2 * m * n * k, moved, np.full_like(m, k), tiles,
                   shape=_say(m, f"x {k} x {n}"))  # fmt: skip
@@ -252,12 +258,14 @@ class _Builder:
             "fp8_block" if weights == "fp8_block" else str(compute_dtype(weights, self.precision.activations))
         )
 
-    def elementwise(self, name: str, count: int, elements: Numbers, varies: Varies = "tokens") -> Op:
-        return Op(name, "elementwise", "bf16", count, varies, bytes=elements * _ACTIVATION)
+    def elementwise(
+        self, name: str, kernel: str, count: int, elements: Numbers, varies: Varies = "tokens"
+    ) -> Op:
+        return Op(name, "elementwise", "bf16", count, varies, bytes=elements * self.element, kernel=kernel)
 
     def all_reduce(self, name: str, count: int, tokens: Numbers) -> Op:
         return self.collective(
-            name, "all_reduce", count, tokens * self.hidden * _ACTIVATION, self.layout.tp, 1
+            name, "all_reduce", count, tokens * self.hidden * self.element, self.layout.tp, 1
         )
 
     def collective(

@@ -68,8 +68,12 @@ def seconds(work: Work) -> float:
     return float(np.hypot(compute, memory) + SHARES["overhead"])
 
 
-class FakeGemm(Bench):
-    """Products; the shapes named in `hang`, `fail` and `die` do so. Not registered: it is given to the worker."""
+@Bench.register
+class FakeGemm:
+    """Products; the shapes named in `hang`, `fail` and `die` do so. It is given to the worker.
+
+    A virtual subclass: `benches()` would find a real one in every later test of the same process.
+    """
 
     name = "gemm"
     family = "gemm"
@@ -78,6 +82,9 @@ class FakeGemm(Bench):
         self, sizes: int = 4, misbehave: Mapping[str, str] | None = None, sleep_s: float = 0.0
     ) -> None:
         self.sizes, self.misbehave, self.sleep_s = sizes, misbehave or {}, sleep_s
+
+    def gaps(self, backend: DeviceBackend) -> Sequence[str]:
+        return ()
 
     def cases(self, plan: PlanName, backend: DeviceBackend) -> Sequence[Case]:
         return [
@@ -103,10 +110,15 @@ class FakeGemm(Bench):
         return lambda: took
 
 
-class FakeCopy(Bench):
+@Bench.register
+class FakeCopy:
     """Copies."""
 
     name = "copy"
+    family = None
+
+    def gaps(self, backend: DeviceBackend) -> Sequence[str]:
+        return ()
 
     def cases(self, plan: PlanName, backend: DeviceBackend) -> Sequence[Case]:
         return [Case("copy", "copy", "bf16", {"bytes": size}) for size in (2**22, 2**26)]
@@ -127,8 +139,8 @@ def device(
 
 
 def slow() -> tuple[FakeBackend, dict[str, Bench]]:
-    """Return one whose every product takes a twentieth of a second to prepare: time to kill the driver."""
-    return device(sizes=4, sleep_s=0.05)
+    """Return one whose every product takes a tenth of a second to prepare: time to kill the driver."""
+    return device(sizes=4, sleep_s=0.1)
 
 
 def absent() -> tuple[FakeBackend, dict[str, Bench]]:

@@ -28,7 +28,9 @@ _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 
 
 def why_not() -> str:
-    """Return why these tests cannot run here; empty if they can."""
+    """Return why these tests cannot run here; empty if they can. They take minutes and time things: CLUSTERSIM_NETNS=1."""
+    if os.environ.get("CLUSTERSIM_NETNS") != "1":
+        return "CLUSTERSIM_NETNS=1 runs it: minutes, as root, on a machine that does nothing else"
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return "network namespaces need root"
     if not shutil.which("ip") or not shutil.which("tc"):
@@ -127,6 +129,15 @@ class Net:
     def pids(self, name: str) -> list[int]:
         """Return the processes inside a namespace, all of which were started here."""
         return [int(pid) for pid in sh("ip", "netns", "pids", name).split()]
+
+    def running(self, name: str, words: str) -> list[int]:
+        """Return the processes inside a namespace whose command line begins with `words`."""
+        found = []
+        for pid in self.pids(name):
+            with contextlib.suppress(OSError):
+                line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                found += [pid] if line.startswith(words) else []
+        return found
 
     def kill(self, name: str) -> list[int]:
         """Kill every process of one namespace by its id; returns the ids."""

@@ -14,6 +14,8 @@ from typing import Any
 from calibrate.cluster.nodes import nodes_of
 from calibrate.cluster.ranks import Rank, gather
 
+SIDE, TIMES, RUNS = 1200, 8, 5
+
 
 class Stage(Rank):
     """One stage, on one node."""
@@ -31,11 +33,14 @@ class Stage(Rank):
         return seconds[1:]
 
     def compute(self, times: int) -> list[float]:
-        """Seconds of the stage's own work, a few milliseconds, both stages at it."""
+        """Seconds of the stage's own work, tens of milliseconds, both stages at it.
+
+        So long that what a message costs a stage's own core (0.2 to 0.7 ms in these runs) is little beside it.
+        """
         import torch
         import torch.distributed as dist
 
-        self.x = torch.ones(640, 640)
+        self.x = torch.ones(SIDE, SIDE)
         seconds = []
         dist.barrier()
         for _ in range(times + 3):
@@ -89,10 +94,10 @@ def main() -> None:
     reduced = both("all_reduce", size, 3)
     pipelines = []
     for activation, micro_batches in shapes:
-        runs, before = [], both("compute", 30)
-        for _ in range(5):
+        runs, before = [], both("compute", TIMES)
+        for _ in range(RUNS):
             seconds = max(both("pipeline", activation, micro_batches))
-            after = both("compute", 30)
+            after = both("compute", TIMES)
             # The sum of many computations is their mean's, and the host's speed changes: measured around each run.
             compute_s = [statistics.fmean(one + two) for one, two in zip(before, after, strict=True)]
             runs.append({"seconds": seconds, "compute_s": compute_s})

@@ -17,6 +17,7 @@ from calibrate.check.engine import Engine, Served, WorkClock
 from calibrate.check.errors import latency_errors, operator_errors, step_errors, summarise, validated
 from calibrate.check.model import PAGE, Chunk
 from calibrate.check.record import CHECK, save
+from calibrate.check.run import pace_reasons
 from calibrate.check.steps import STEPS, Step, measure
 from calibrate.cli import CONTENDED, main
 from clustersim.cost.profile import read_profile
@@ -36,10 +37,21 @@ class Device:
 
     def __init__(self, slow: float = 1.0, noise: float = 0.0) -> None:
         self.slow, self.noise, self.taken, self.draw = slow, noise, list[Step](), np.random.default_rng(0)
+        self.neighbour = (0, 0, 1.0)
+
+    def pace_s(self) -> float:
+        return 1e-3 * self.busy()
+
+    def busy(self) -> float:
+        """Return how much longer everything takes now."""
+        first, last, factor = self.neighbour
+        return factor if first <= len(self.taken) < last else 1.0
 
     def time(self, step: Step) -> tuple[float, Mapping[str, float]]:
         self.taken.append(step)
-        seconds = self.slow * 1e-3 * step.batch * (1 + self.noise * abs(self.draw.standard_normal()))
+        seconds = (
+            self.busy() * self.slow * 1e-3 * step.batch * (1 + self.noise * abs(self.draw.standard_normal()))
+        )
         return seconds, {"gemm": 0.75 * seconds, "rest": 0.25 * seconds}
 
     def step_s(self, shape: StepShape) -> float:
@@ -64,6 +76,33 @@ class Paced:
         for chunk in (*decoding, *prefilling):
             assert len(chunk.pages) * PAGE >= chunk.past + chunk.tokens
             assert len(set(chunk.pages)) == len(chunk.pages)
+
+
+def test_steps_on_a_slowed_core_are_timed_anew() -> None:
+    device = Device()
+    device.neighbour = (6, 18, 1.5)
+    found = measure(STEPS_TAKEN, device, 4, seed=0)
+    assert [each.median_s for each in found] == pytest.approx([1e-3 * step.batch for step in STEPS_TAKEN])
+    assert not any(each.slowed for each in found)
+    always = Device()
+    always.neighbour = (0, 1000, 1.5)
+    assert not any(each.slowed for each in measure(STEPS_TAKEN, always, 2, seed=0, pace_s=1e-3)), (
+        "nothing faster"
+    )
+    late = Device()
+    late.neighbour = (7, 1000, 1.5)
+    assert any(each.slowed for each in measure(STEPS_TAKEN, late, 2, seed=0, pace_s=1e-3))
+
+
+def test_a_core_of_another_pace_than_the_profile_s_is_told() -> None:
+    assert pace_reasons(1e-3, 1.05e-3, 0) == []
+    assert pace_reasons(None, 1e-3, 0) == []
+    (slower,) = pace_reasons(1e-3, 1.4e-3, 0)
+    assert "slower" in slower
+    assert "1.40 times as long" in slower
+    faster, slowed = pace_reasons(1.4e-3, 1e-3, 2)
+    assert "run it anew" in faster
+    assert "2 steps" in slowed
 
 
 def test_every_step_is_timed_equally_often_in_changing_order() -> None:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from calibrate import contention, session
+from calibrate import contention, doctor, session
 from calibrate.cli import CONTENDED, main
-from calibrate.doctor import examine
+from calibrate.cluster.result import ClusterResult
+from calibrate.doctor import Finding, examine
+from calibrate.linkfit import LinkFit
 from clustersim.cost.profile import load_profile
 
 Run = Callable[..., int]
@@ -22,6 +24,7 @@ Run = Callable[..., int]
 def calibrate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     monkeypatch.setenv("CLUSTERSIM_PROFILES", str(tmp_path))
     monkeypatch.setattr(contention, "look", lambda seconds: {"interval_s": seconds, "psi_cpu": 0.0})
+    monkeypatch.setattr(contention.Gate, "refuses", lambda self, marked, total: False)
 
     def run(*arguments: str) -> int:
         monkeypatch.setattr(sys, "argv", ["calibrate", *arguments])
@@ -160,6 +163,69 @@ def test_the_doctor_has_a_remedy_for_what_is_missing(
     findings = examine()
     assert {"torch", "GPU", "pressure (PSI)", "CPU governor"} <= {each.subject for each in findings}
     assert all(each.remedy for each in findings if each.verdict == "missing")
+
+
+def test_the_doctor_says_what_can_be_measured_and_on_which_cluster(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def said() -> dict[str, Finding]:
+        return {each.subject: each for each in examine()}
+
+    for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(doctor, "_RAY_CLUSTER", tmp_path / "none")
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
+    assert said()["can be measured"].verdict == "missing"
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+    found = said()
+    assert "operators on the CPU" in found["can be measured"].what
+    assert "TCP (gloo)" in found["can be measured"].what
+    assert found["Ray cluster"].what.startswith("none at hand")
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert "no token" in said()["Ray cluster"].what
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
+    assert said()["Ray cluster"].verdict == "ok"
+    assert "secret" not in str(said()), "a token is never shown"
+
+
+@pytest.mark.parametrize("option", [("--device", "h100-sxm"), ("--bench", "gemm"), ("--threads", "2")])
+def test_options_of_one_host_are_refused_for_a_cluster(
+    calibrate: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path, option: tuple[str, str]
+) -> None:
+    assert calibrate("run", "--address", "auto", "--out", str(tmp_path / "out"), *option) == 2
+    assert option[0] in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cluster_is_measured_as_it_was_asked(
+    calibrate: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[dict[str, object]] = []
+
+    def main(**given: object) -> ClusterResult:
+        asked.append(given)
+        return ClusterResult(tmp_path, ["a", "b"], [LinkFit("tcp", "a", "b", missing="b died")], [], [], [])
+
+    monkeypatch.setattr("calibrate.cluster.run.main", main)
+    assert calibrate("run", "--address", "auto") == 2
+    assert "give --out" in capsys.readouterr().err
+    assert (
+        calibrate(
+            "run", "--address", "10.0.0.1:6379", "--plan", "full", "--out", str(tmp_path), "--allow-contended"
+        )
+        == 0
+    )
+    assert "a - b: missing: b died" in capsys.readouterr().out
+    assert asked[0]["address"] == "10.0.0.1:6379"
+    assert (asked[0]["plan"], asked[0]["out"], asked[0]["allow_contended"]) == ("full", tmp_path, True)
+    assert "name" not in asked[0], "a cluster's own default"
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    assert calibrate("run", "--out", str(tmp_path), "--name", "mine") == 0
+    assert (asked[1]["address"], asked[1]["name"]) == ("auto", "mine")
+    assert calibrate("cluster", "--out", str(tmp_path), "--op", "p2p", "--no-sweep") == 0
+    assert (asked[2]["ops"], asked[2]["sweep"]) == (("p2p",), False)
 
 
 def test_the_doctor_looks_where_it_is_told(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from calibrate.cluster.ranks import RankError
 from calibrate.cluster.task import Pace, Task
 from calibrate.store import Store
 from calibrate.timing import Rule
+from clustersim.scenario.schema import Cluster
 
 RULE = Rule(0.1, 0.0)
 NODES = [Node(name, f"id-{name}", f"10.0.0.{k}") for k, name in enumerate("abc")]
@@ -118,6 +120,25 @@ def test_the_pace_warms_up_samples_and_stops() -> None:
     )
 
 
+def test_samples_that_disagree_are_followed_by_more() -> None:
+    def taken(seconds: Sequence[float], rule: Rule) -> int:
+        clock = iter(np.arange(0.0, 1000.0, 0.2))
+        pace = Pace(rule, now=lambda: float(next(clock)))
+        calls = 0
+        while pace.goes_on():
+            pace.took(seconds[calls % len(seconds)])
+            calls += 1
+        return len(pace.seconds)
+
+    slow = Rule(max_s=0.5, warm_up_s=0.0, least_samples=5)
+    assert taken([1.0, 1.001], slow) == 5
+    assert taken([1.0, 1.2, 1.1], slow) == 15, "as many as an interval wants"
+    assert taken([1.0, 1.2, 1.1], replace(slow, half_width_frac=0.0)) == 5, (
+        "without a width nothing is asked for"
+    )
+    assert 5 < taken([1.0, 1.2, 1.1], replace(slow, max_s=0.05)) < 15, "nor without end"
+
+
 def swept(rank: str, seconds: Sequence[float]) -> Samples:
     return Samples(Case("gemm", "gemm", "fp32", {"m": 64}, path=rank), tuple(seconds), "wall")
 
@@ -159,6 +180,7 @@ class FakeGroup:
     def __init__(self, world: World, nodes: Sequence[Node], env: Mapping[str, str]) -> None:
         self.world, self.env = world, dict(env)
         self.ranks = [name for node in nodes for name in node.rank_names]
+        self.hello = {name: {"torch": "2.0"} for name in self.ranks}
 
     def ask(self, method: str, calls: Mapping[str, object], timeout_s: float) -> dict[str, Any]:
         return {name: [Case("gemm", "gemm", "fp32", {"m": 64}).as_dict()] for name in calls}
@@ -197,6 +219,7 @@ def test_a_whole_run_measures_all_links_once(tmp_path: Path) -> None:
     world = World()
     result = drive(world, tmp_path).run()
     assert world.formed == [["a", "b", "c"]]
+    assert [session["ranks"]["a"]["torch"] for session in Store(tmp_path).sessions()] == ["2.0"]
     assert {(link.a, link.b, link.quality) for link in result.links} == {
         ("a", "b", "ok"),
         ("a", "c", "ok"),
@@ -210,6 +233,24 @@ def test_a_whole_run_measures_all_links_once(tmp_path: Path) -> None:
     assert drive(world, tmp_path).run().links == result.links
     assert len(world.measured) == before, "a second start repeats nothing"
     assert YAML(typ="safe").load(result.write())["links"][0]["quality"] == "ok"
+
+
+def test_what_was_measured_goes_into_the_node_of_a_scenario(tmp_path: Path) -> None:
+    result = drive(World(), tmp_path, ("p2p",)).run()
+    result.write()
+    measured = YAML(typ="safe").load(tmp_path / "node.yaml")
+    cluster = Cluster.model_validate({"name": "c", "node": {"base": "hgx-h100", **measured}, "count": 3})
+    path = cluster.network.path(cluster.node, 3)
+    assert path.bandwidth_bytes_per_s == pytest.approx(1e8, rel=0.01)
+    assert path.latency_s == pytest.approx(0.5e-3, rel=0.01), "there and back takes 1 ms"
+    assert path.launch_s == 0.0
+    assert path.evidence == "measured"
+    assert "median of 3 links between nodes, 0 of them" in path.source
+    world = World()
+    world.dead = {"a", "b", "c"}
+    lost = drive(world, tmp_path / "lost", ("p2p",)).run()
+    lost.write()
+    assert not (tmp_path / "lost" / "node.yaml").exists()
 
 
 @pytest.mark.parametrize("moment", [0, 3, 20, 60])

@@ -236,3 +236,34 @@ def replace_device(measured: Measured) -> Measured:
     ]
     measured.rows = again(measured.plan.cases, fast)
     return measured
+
+
+def test_cold_and_warm_rows_are_fitted_together() -> None:
+    """A norm finds what the operator before left; an embedding's table is cold: both are what a step has."""
+    plan = made_plan()
+    half = [
+        replace(each, case=replace(each.case, cache="warm")) if index % 2 else each
+        for index, each in enumerate(plan.cases)
+    ]
+    found = fitted(replace(plan, cases=tuple(half)), Reference({"bf16": PEAK}, BANDWIDTH), draws=0)
+    assert {row.case.cache for row in found.rows} == {"cold", "warm"}
+    assert found.fit.num_rows == 36
+
+
+def test_runs_on_a_slowed_core_are_flagged_and_set_aside() -> None:
+    plan = made_plan()
+    samples = [
+        replace(
+            each, seconds=tuple(s * (1.5 if each.repetition else 1.0) for s in each.seconds),
+            notes={"spacer_s": 1.5e-3 if each.repetition else 1e-3},
+        )
+        for each in made_samples(plan)
+    ]  # fmt: skip
+    rows = gather(plan.cases, samples)
+    assert all([run.repetition for run in row.runs] == [0] for row in rows)
+    assert not any("slowed" in row.flags for row in rows)
+    key = plan.cases[0].case.key
+    left = [each for each in samples if each.case.key != key or each.repetition]
+    (row,) = (row for row in gather(plan.cases, left) if row.case.key == key)
+    assert "slowed" in row.flags
+    assert len(row.runs) == 2, "there are no others"

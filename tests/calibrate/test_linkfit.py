@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from calibrate.cluster.segments import SizeSamples, slope_of
 from calibrate.linkfit import LinkFit, bus_factor, fit_link, missing_links, num_steps
-from clustersim.cost.measured import LinkFit as ProfileLink
 
 SIZES = [2**k for k in range(10, 18, 2)] + [2**k for k in range(17, 22)]
 BULK = [2**21, 2**22, 2**23]
@@ -145,26 +144,15 @@ def test_a_collective_is_steps_of_latency_and_its_bytes() -> None:
     assert fit.collective_seconds("all_reduce", 64e6, 4) == pytest.approx(6e-3 + 1.5 * 64e6 / 1e8, rel=1e-3)
 
 
-def test_what_goes_into_a_profile_is_what_clustersim_reads() -> None:
-    fit = fit_link(shaped(200e-6, 5e7, 256e3, 0.01, 3), **NAMES)
-    link = ProfileLink.model_validate(fit.for_profile())
-    assert link.bandwidth_bytes_per_s == pytest.approx(5e7, rel=0.05)
-    assert set(link.intervals) == {"latency_s", "bandwidth_bytes_per_s", "burst_bytes"}
-    assert set(fit.as_dict()) >= {
-        "path",
-        "a",
-        "b",
-        "segments",
-        "residual_frac",
-        "num_samples",
-        "quality",
-        "missing",
-    }
+def test_what_is_written_of_a_link_is_plain_data() -> None:
+    plain = fit_link(shaped(200e-6, 5e7, 256e3, 0.01, 3), **NAMES).as_dict()
+    assert plain["bandwidth_bytes_per_s"]["v"] == pytest.approx(5e7, rel=0.05)
+    assert set(plain) >= {"path", "a", "b", "segments", "residual_frac", "num_samples", "quality", "missing"}
 
 
 def test_a_missing_link_says_so_and_predicts_nothing() -> None:
     (link,) = missing_links({("a", "c"): "c died"}, "tcp")
-    assert (link.quality, link.missing, link.for_profile()) == ("missing", "c died", None)
+    assert (link.quality, link.missing) == ("missing", "c died")
     with pytest.raises(ValueError, match="c died"):
         link.seconds(1e6)
 

@@ -25,8 +25,8 @@ QUICK = Level(1, Rule(max_s=0.02, warm_up_s=0.01), None, most_requeues=2)
 HERE = Path(__file__).parent
 
 
-def host(**options: Any) -> Host:
-    return Host("fake_device:device", options, least_timeout_s=3.0, timeout_factor=0.1)
+def host(timeout_s: float = 30.0, **options: Any) -> Host:
+    return Host("fake_device:device", options, least_timeout_s=timeout_s, timeout_factor=0.1)
 
 
 def planned(where: Host, store: Store, level: Level = QUICK) -> Plan:
@@ -68,7 +68,7 @@ def test_every_case_is_measured_once_a_repetition(tmp_path: Path) -> None:
 
 def test_a_hung_case_is_killed_recorded_and_given_up_after_two(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    outcome = run(host(sizes=2, misbehave={"4x512": "hang"}), store)
+    outcome = run(host(3.0, sizes=2, misbehave={"4x512": "hang"}), store)
     assert [error["what"] for error in store.errors()] == ["hung", "hung"]
     assert list(outcome.gaps.values()) == ["given up after two failures"]
     assert len(store.samples()) == 5
@@ -101,7 +101,7 @@ def test_a_drift_of_the_canary_has_its_block_measured_again(tmp_path: Path) -> N
 
 def test_drift_that_never_ends_is_flagged_and_bounded(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    where = Host("fake_device:drifting", {}, least_timeout_s=5.0)
+    where = Host("fake_device:drifting", {}, least_timeout_s=30.0)
     run(where, store, Level(1, QUICK.rule, None, most_requeues=1))
     assert {line["attempt"] for line in lines(store)} == {0, 1}
     assert all("canary_drift" in each.flags for each in store.samples())

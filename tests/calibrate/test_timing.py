@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from fake_device import FakeBackend
 
 from calibrate import contention
+from calibrate.backends.call import Call
 from calibrate.case import Case
 from calibrate.contention import Gate, Reading, between
+from calibrate.pace import SPACER_S
 from calibrate.timing import Rule, measure
 
 CASE = Case("gemm", "gemm", "bf16", {"m": 1})
@@ -118,3 +122,43 @@ def test_a_contended_case_is_flagged() -> None:
     assert "contended" not in contention_free.flags
     assert contention_free.notes["power_w"] == 30.0
     assert always.judge({"interval_s": 1.0}, on_cpu=True) == ("interval_s 1 > -1: always",)
+
+
+class Spaced(Clockwork):
+    """A core whose spacer is noted down."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: itertools.repeat(1e-7))
+        self.told = list[str]()
+
+    def spacer(self) -> Callable[[], None]:
+        return self.pause
+
+    def pause(self) -> None:
+        self.told.append("spacer")
+
+    def time(self, call: object, calls: int = 1) -> float:
+        self.told.append("spacer" if call == self.pause else "call")
+        return super().time(call, calls)
+
+
+def test_each_cold_call_is_timed_alone_after_the_spacer() -> None:
+    backend = Spaced()
+    samples = timed(backend)
+    assert samples.calls_per_sample == 1
+    assert samples.notes[SPACER_S] == 1e-7
+    told, pace = "".join(each[0] for each in backend.told), "s" * 6
+    assert told == pace + "c" + "sc" * ((len(told) - 13) // 2) + pace, "the first call compiles"
+
+
+@pytest.mark.parametrize(
+    ("cache", "clock"), [("warm", None), ("cold", "wall")], ids=["warm", "with a clock of its own"]
+)
+def test_other_calls_follow_themselves(cache: Any, clock: Any) -> None:
+    backend = Spaced()
+    call = Call(lambda: None, clock=clock)
+    samples = measure(
+        replace(CASE, cache=cache), call, backend, Rule(), gate=QUIET, now=lambda: backend.clock_s
+    )
+    assert samples.calls_per_sample > 1
+    assert "spacer" not in backend.told

@@ -45,6 +45,12 @@ def test_inside_a_node(family: str, ranks: int, size: float, expected: float) ->
     assert seconds(family, ranks, size) == pytest.approx(expected)
 
 
+def test_a_measured_link_gives_all_that_was_measured() -> None:
+    fabric = Fabric(None, 1, NET._replace(evidence="measured"), UNMEASURED)
+    assert seconds("send", 2, 8e9, fabric=fabric) == pytest.approx(12e-6 + 8e9 / 10e9)
+    assert seconds("all_gather", 4, 8e9, fabric=fabric) == pytest.approx(10e-6 + 6e-6 + 3 / 4 * 8e9 / 10e9)
+
+
 def test_a_switch_that_adds_up_sends_each_byte_about_once() -> None:
     adding = Fabric(LINK.model_copy(update={"in_network_reduction": True}), 8, NET, UNMEASURED)
     assert seconds("all_reduce", 8, 8e9, fabric=adding) == pytest.approx(5e-6 + 2e-6 + 9 / 8 * 8e9 / INSIDE)

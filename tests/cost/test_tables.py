@@ -4,6 +4,7 @@ import itertools
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import toy
 
@@ -121,3 +122,21 @@ def test_where_rows_answer_the_error_is_theirs() -> None:
     assert estimate.rel_error is not None
     assert fit.table_error.median_ape_frac <= estimate.rel_error < fit.error.median_ape_frac
     assert float(estimate.measured) > 0.5
+
+
+def test_rows_of_one_kernel_alone_answer_for_it(tmp_path, monkeypatch) -> None:
+    """A draw of a token takes a hundred times as long as a norm of as many bytes."""
+    rows = pd.DataFrame(
+        {"op": ["norm", "sampling"], "flops": 0.0, "bytes": 1e6, "depth": 0.0, "tasks": 0.0, "seconds": [1e-4, 1e-2]}
+    )  # fmt: skip
+    file = tmp_path / "elementwise.parquet"
+    rows.to_parquet(file)
+    profile = read_profile(folder() / "l40s" / "silicon" / "profile.yaml")
+    monkeypatch.setattr(type(profile), "table_file", lambda *_: file)
+    found = {
+        kernel: load_table(profile, "elementwise", "bf16", kernel) for kernel in ("norm", "sampling", "")
+    }
+    assert load_table(profile, "elementwise", "bf16", "top_k") is None
+    assert [table and table.num_rows for table in found.values()] == [1, 1, 2]
+    factors = [float(table.correct(0.0, 1e6, 0.0, 0.0).factor) for table in found.values() if table]
+    assert factors[1] / factors[0] == pytest.approx(100, rel=0.3)
