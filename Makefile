@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 WORKERS ?= 2
+# What the tests need beside the core. The calibrator's and the kernels' skip, saying so, without torch, ray and triton:
+# make test EXTRAS=dev. CONTRIBUTING.md says how to choose a torch without CUDA.
+EXTRAS ?= dev,calibrate,kernels,silicon
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
@@ -14,19 +17,19 @@ help: ## what can be made
 demo: .venv/core ## an hour of DeepSeek-R1's traffic on 192 H100: summary, report, trace
 	$(BIN)/clustersim run reasoning_h100
 
-test: .venv/dev browser ## every test
+test: .venv/with-$(EXTRAS) browser ## every test
 	$(BIN)/python -m pytest -n $(WORKERS)
 
-check: .venv/dev ## lint, format, types, dependencies between packages
+check: .venv/with-dev ## lint, format, types, dependencies between packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy clustersim calibrate
+	$(BIN)/mypy clustersim calibrate kernels
 	$(BIN)/lint-imports
 
 bench: .venv/core ## requests and tokens simulated by CPU second
 	$(BIN)/python tests/benchmarks/bench_tokens.py
 
-docs: .venv/dev ## the documentation, into site/
+docs: .venv/with-dev ## the documentation, into site/
 	$(BIN)/mkdocs build --strict
 
 browser: ## Chromium for the report's test, where it is missing and can be installed
@@ -46,6 +49,6 @@ clean: ## remove what was made, .venv too; out/ stays
 	$(PIP) -c constraints.txt -e .
 	@touch $@
 
-.venv/dev: .venv/core
-	$(PIP) -c constraints.txt -e '.[dev]'
+.venv/with-%: .venv/core
+	$(PIP) -c constraints.txt -e '.[$*]'
 	@touch $@

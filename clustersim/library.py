@@ -23,15 +23,28 @@ SHELVES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "models": ("scenarios/models", ".json"),
         "workloads": ("scenarios/workloads", ".yaml"),
         "scenarios": ("scenarios", ".yaml"),
+        "studies": ("scenarios", ".yaml"),
+        "benchmarks": ("scenarios/benchmarks", ".yaml"),
+        "trained_models": ("scenarios/trained_models", ".yaml"),
     }
 )
 
 
 @cache
 def names(shelf: str) -> tuple[str, ...]:
-    """Return the names on a shelf ("accelerators", "models", ...), sorted."""
+    """Return the names on a shelf ("accelerators", "models", ...), sorted.
+
+    Scenarios and studies lie side by side: a study has a line that begins with `study:`.
+    """
     folder, suffix = SHELVES[shelf]
-    return tuple(sorted(path.stem for path in (ROOT / folder).glob(f"*{suffix}")))
+    paths = sorted((ROOT / folder).glob(f"*{suffix}"))
+    if shelf in ("scenarios", "studies"):
+        paths = [path for path in paths if _is_study(path) == (shelf == "studies")]
+    return tuple(path.stem for path in paths)
+
+
+def _is_study(path: Path) -> bool:
+    return any(line.startswith("study:") for line in path.read_text(encoding="utf-8").splitlines())
 
 
 def find(shelf: str, name: str) -> Path:

@@ -60,7 +60,7 @@ class Inputs:
 
 def rows_for(heads: int, kv_heads: int) -> int:
     """Return query heads a program: those of a KV head, from 16 that tensor cores take to 64."""
-    return min(max(triton.next_power_of_2(heads // kv_heads), 16), 64)
+    return min(max(int(triton.next_power_of_2(heads // kv_heads)), 16), 64)
 
 
 @triton.jit

@@ -42,7 +42,7 @@ class Inputs:
 
 def warps_for(hidden: int) -> int:
     """Return warps a row: 16 to 64 elements a thread."""
-    return min(max(triton.next_power_of_2(hidden) // 1024, 1), 16)
+    return min(max(int(triton.next_power_of_2(hidden)) // 1024, 1), 16)
 
 
 @triton.jit

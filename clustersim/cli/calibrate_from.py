@@ -41,7 +41,7 @@ def command(
     Examples:
       clustersim calibrate-from bench.json --scenario mine.yaml --out engine.yaml
       clustersim calibrate-from low.json high.json --scenario low.yaml --scenario high.yaml
-      clustersim run mine.yaml --set "deployments.0.serving_engine=$(cat engine.yaml)"
+      clustersim run mine.yaml --set deployments.0.serving_engine=engine.yaml
     """
     from datetime import UTC, datetime
 

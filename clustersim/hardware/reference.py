@@ -1,7 +1,7 @@
 """Fields that name something on a shelf of the library: `accelerator: h100-sxm`, or a variation on it.
 
-A reference is a name, a variation `{base: h100-sxm, memory_bandwidth: 6 TB/s}`, or the whole written out.
-It is dumped as the whole, so that a resolved scenario stands alone.
+A reference is a name, a file `./engine.yaml` of one's own, a variation `{base: h100-sxm, memory_bandwidth: 6 TB/s}` on
+either, or the whole written out. It is dumped as the whole, so that a resolved scenario stands alone.
 """
 
 from __future__ import annotations
@@ -9,17 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from clustersim import library
-from clustersim.errors import InputError, Problem
+from clustersim.errors import InputError, Problem, unknown
 from clustersim.kinds import Value
-from clustersim.yaml_file import problems_of, read_yaml
+from clustersim.yaml_file import Document, Key, problems_of, read_yaml
 
 ValueT = TypeVar("ValueT", bound=Value)
+#: Keys that hold a reference, in scenarios and in specs.
+KEYS = frozenset({"node", "accelerator", "scale_up", "nic", "host_link", "site", "serving_engine"})
+#: Endings of files that hold one thing of a shelf.
+_ENDINGS = (".yaml", ".yml")
 
 
 def load(shelf: str, model: type[ValueT], name: str) -> ValueT:
@@ -30,14 +35,50 @@ def load(shelf: str, model: type[ValueT], name: str) -> ValueT:
 @cache
 def _load(shelf: str, model: type[Value], name: str) -> Value:
     document = read_yaml(library.find(shelf, name))
-    try:
-        value = model.model_validate(document.data)
-    except ValidationError as error:
-        raise InputError(problems_of(error, document, model)) from None
+    value = _validated(document, model)
     if getattr(value, "name", None) != name:
         where = str(document.place(("name",)))
         raise InputError([Problem(where, f'"name" must be the name of the file, "{name}"')])
     return value
+
+
+def _validated(document: Document, model: type[ValueT]) -> ValueT:
+    try:
+        return model.model_validate(document.data)
+    except ValidationError as error:
+        raise InputError(problems_of(error, document, model)) from None
+
+
+def is_file(name: str) -> bool:
+    """Say whether a reference means a file rather than a name on a shelf."""
+    return "/" in name or name.endswith(_ENDINGS)
+
+
+def find_files(document: Document) -> Document:
+    """Make references to files absolute: each is looked for beside the file that says it, then from here.
+
+    Raises InputError for a file that is not there, with the line that names it and the nearest file beside it.
+    """
+    return Document(_found(document.data, (), document), document.places, document.file)
+
+
+def _found(node: Any, key: Key, document: Document) -> Any:
+    if isinstance(node, Mapping):
+        return {name: _found(value, (*key, name), document) for name, value in node.items()}
+    if isinstance(node, list):
+        return [_found(value, (*key, index), document) for index, value in enumerate(node)]
+    holder = key[-2:-1] if key[-1:] == ("base",) else key[-1:]
+    if not (isinstance(node, str) and holder and holder[0] in KEYS and is_file(node)):
+        return node
+    place = document.place(key)
+    beside = Path(place.file).parent / node if place.line else Path(node)
+    path = beside if beside.is_file() else Path(node)
+    if not path.is_file():
+        there = beside.parent.iterdir() if beside.parent.is_dir() else ()
+        files = [each.name for each in there if each.suffix in _ENDINGS]
+        what = unknown("file", node, files, str(beside.parent)) if files else f'no file "{node}"'
+        raise InputError([Problem(f"{place}: {'.'.join(map(str, key))}", what)])
+    return str(path.resolve())
 
 
 @dataclass(frozen=True)
@@ -53,8 +94,9 @@ class Ref:
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
         name = {"enum": list(library.names(self.shelf))}
-        variation = {"type": "object", "required": ["base"], "properties": {"base": name}}
-        return {"anyOf": [name, variation, handler(schema)]}
+        file = {"type": "string", "pattern": r"/|\.ya?ml$"}
+        variation = {"type": "object", "required": ["base"], "properties": {"base": {"anyOf": [name, file]}}}
+        return {"anyOf": [name, file, variation, handler(schema)]}
 
     def resolve(self, given: object, model: type[Value]) -> object:
         """Return the value that is named, the fields of a variation, or `given` where it is written out."""
@@ -67,12 +109,14 @@ class Ref:
         example = (*library.names(self.shelf), "name")[0]
         noun = self.shelf.removesuffix("s")
         raise _refused(
-            f'{noun} wants a name ("{example}"), a variation ("base: {example}" and what differs), '
-            'or everything written out with a "name"'
+            f'{noun} wants a name ("{example}"), a file ("./{noun}.yaml"), a variation ("base: {example}" and what '
+            'differs), or everything written out with a "name"'
         )
 
     def _find(self, name: str, model: type[Value]) -> Value:
         try:
+            if is_file(name):
+                return _validated(find_files(read_yaml(Path(name))), model)
             return load(self.shelf, model, name)
         except InputError as error:
             raise _refused("; ".join(map(str, error.problems))) from None

@@ -39,6 +39,10 @@ class StepAccount:
     device_s: float
     host_s: float
     """What the host adds to the device's time."""
+    hidden_host_s: float
+    """Host time behind the device's, which an engine that prepares the next step meanwhile does not add."""
+    host_evidence: str
+    host_source: str
     num_kernels: int
     graph: bool
     launch_wall_s: float
@@ -87,16 +91,20 @@ def explain(plan: DeploymentPlan, name: str, shape: StepShape) -> StepAccount:
         kernels += op.count
     device_s = sum(row.total_s for row in rows)
     rank = rank_shape(shape, cost.parallelism)
-    host_s = float(cost.engine.step_s(device_s, rank.rows)) - device_s  # type: ignore[arg-type]  # a scalar array
+    engine = cost.engine
+    host_s = float(engine.step_s(device_s, rank.rows)) - device_s  # type: ignore[arg-type]  # a scalar array
+    hidden_s = float(engine.host_s(rank.rows)) - host_s  # type: ignore[arg-type]  # a scalar array
     parts["host"] = host_s
     device = cost.device
     layout = plan.deployment.parallelism
     title = (
         f"{name} step of {plan.deployment.model.name} on {layout.num_accelerators} x {device.name} "
         f"(tp {layout.tp}, pp {layout.pp}, ep {layout.ep}, attention_dp {layout.attention_dp}): {_say(name, shape)}"
+        + (f"; shapes are of one of {layout.pp} micro-batches" if layout.pp > 1 else "")
     )
-    return StepAccount(name, title, rows, device_s, host_s, kernels, graph,
-                       kernels * device.kernel_launch_s.value, parts, _beyond(plan, name, shape))  # fmt: skip
+    overhead = engine.step_overhead_s
+    return StepAccount(name, title, rows, device_s, host_s, hidden_s, overhead.evidence, overhead.source, kernels,
+                       graph, kernels * device.kernel_launch_s.value, parts, _beyond(plan, name, shape))  # fmt: skip
 
 
 def _beyond(plan: DeploymentPlan, name: str, shape: StepShape) -> str:

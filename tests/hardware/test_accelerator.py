@@ -1,5 +1,6 @@
 """Accelerators: peaks, variations on them, and what is said about wrong ones."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -190,8 +191,10 @@ def test_wrong_file(
     assert why in str(caught.value)
 
 
-def test_schema_offers_names_variations_and_the_whole() -> None:
-    name, variation, whole = inline_schema(Fleet)["properties"]["accelerator"]["anyOf"]
+def test_schema_offers_names_files_variations_and_the_whole() -> None:
+    name, file, variation, whole = inline_schema(Fleet)["properties"]["accelerator"]["anyOf"]
     assert "h100-sxm" in name["enum"]
+    assert re.search(file["pattern"], "./mine.yaml")
+    assert not any(re.search(file["pattern"], known) for known in name["enum"])
     assert variation["required"] == ["base"]
     assert "memory_bandwidth" in whole["properties"]

@@ -21,6 +21,7 @@ CASES = [
     ("paged_gqa_decode", None, THIN),
     ("paged_gqa_decode", "bf16 merge of 8", dict.fromkeys(TARGETS, "16-byte")),
     ("paged_mla_decode", "bf16 h128 p64 s8", MATRIX_UNITS),
+    ("paged_mla_decode", "bf16 h128 p64 s1", MATRIX_UNITS),
     ("paged_mla_decode", "fp16 h16 p16 s1", THIN),
 ]
 

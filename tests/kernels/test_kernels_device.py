@@ -18,6 +18,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.gpu
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(KERNELS))
 def test_kernel_agrees_with_its_reference_on_this_device(name) -> None:

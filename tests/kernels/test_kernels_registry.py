@@ -1,7 +1,9 @@
 """The package without torch and triton: names are there, looking a kernel up says what to install."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -36,3 +38,17 @@ def test_import_needs_neither_torch_nor_triton() -> None:
 def test_pipelines_keep_within_the_memory_of_amd() -> None:
     assert TARGETS["gfx942"].stages(4) == 2
     assert TARGETS["sm_90"].stages(4) == 4
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path(__file__).parents[2].glob("kernels/*.py")), ids=lambda path: path.stem
+)
+def test_only_triton_functions_do_without_types(path) -> None:
+    """mypy lets kernels/ have untyped functions, since arguments of triton.jit's have no types in Python."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef) and "triton.jit" not in map(ast.unparse, node.decorator_list):
+            arguments = [
+                each for each in (*node.args.args, *node.args.kwonlyargs) if each.arg not in ("self", "cls")
+            ]
+            assert node.returns is not None, node.name
+            assert all(each.annotation is not None for each in arguments), node.name

@@ -14,6 +14,7 @@ from toy import scenario
 from clustersim.cli import calibrate_from
 from clustersim.cost.host import ServingEngine
 from clustersim.errors import InputError
+from clustersim.scenario.load import load
 from clustersim.scenario.plan import plan
 from clustersim.scenario.schema import Scenario
 from clustersim.study.observations import Observed
@@ -149,3 +150,31 @@ def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFix
             [str(bench), "--scenario", str(mine), "--scenario", str(mine)], standalone_mode=False
         )
     assert sys.exc_info() == (None, None, None)
+
+
+@pytest.mark.slow
+def test_a_scenario_with_the_written_file_does_what_was_observed(tmp_path: Path) -> None:
+    """The whole loop: a known engine's results as vLLM writes them, calibrate-from, `serving_engine: ./engine.yaml`."""
+    true = Corrections.of(under(1).deployments[0].serving_engine).with_(
+        step_overhead_s=5e-3, frontend_s=50e-3
+    )
+    pairs = shown((1, 40), true)
+    arguments = [str(tmp_path / pair.observed.file) for pair in pairs]
+    for file, pair in zip(list(arguments), pairs, strict=True):
+        Path(file).write_text(json.dumps({"completed": 60, **pair.observed.metrics}))
+        scenario_file = Path(file).with_suffix(".scenario.json")
+        scenario_file.write_text(json.dumps(pair.scenario.model_dump(mode="json", exclude_unset=True)))
+        arguments += ["--scenario", str(scenario_file)]
+    calibrate_from.command.main([*arguments, "--out", str(tmp_path / "engine.yaml")], standalone_mode=False)
+    for pair in pairs:
+        plain = pair.scenario.model_dump(mode="json", exclude_unset=True)
+        plain["deployments"][0]["serving_engine"] = "./engine.yaml"
+        (tmp_path / "mine.yaml").write_text(json.dumps(plain))
+        mine = load(tmp_path / "mine.yaml")
+        engine = mine.deployments[0].serving_engine
+        assert (engine.name, engine.step_overhead_s.evidence) == ("observed", "measured")
+        assert engine.step_overhead_s.value == pytest.approx(true.step_overhead_s, rel=0.1)
+        assert engine.frontend_s.value == pytest.approx(true.frontend_s, rel=0.1)
+        found = simulated(mine, 0).metrics
+        for name, observed in pair.observed.metrics.items():
+            assert found[name] == pytest.approx(observed, rel=0.05), name
