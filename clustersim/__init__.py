@@ -22,16 +22,19 @@ if TYPE_CHECKING:
     from clustersim.scenario.load import load
     from clustersim.scenario.schema import Scenario
     from clustersim.simulation import simulate
+    from clustersim.study.compare import Comparison, compare
     from clustersim.study.replicate import Replications, replicate
 
 #: Public name -> the module it lives in; imported when first used, so that `import clustersim` is quick.
 _HOMES: Mapping[str, str] = MappingProxyType(
     {
+        "Comparison": "clustersim.study.compare",
         "InputError": "clustersim.errors",
         "Part": "clustersim.kinds",
         "Replications": "clustersim.study.replicate",
         "Result": "clustersim.results.result",
         "Scenario": "clustersim.scenario.schema",
+        "compare": "clustersim.study.compare",
         "load": "clustersim.scenario.load",
         "register": "clustersim.kinds",
         "replicate": "clustersim.study.replicate",
@@ -40,7 +43,8 @@ _HOMES: Mapping[str, str] = MappingProxyType(
     }
 )
 __all__ = [
-    "InputError", "Part", "Replications", "Result", "Scenario", "load", "register", "replicate", "simulate", "write",
+    "Comparison", "InputError", "Part", "Replications", "Result", "Scenario", "compare", "load", "register",
+    "replicate", "simulate", "write",
 ]  # fmt: skip
 
 

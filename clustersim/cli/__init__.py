@@ -15,6 +15,10 @@ from clustersim.errors import InputError
 _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "run": ("run", "Simulate a scenario, print a summary, write a result folder."),
+        "compare": (
+            "compare",
+            "Compare scenarios under the same seeds: which is better, and how sure is that?",
+        ),
         "check": ("check", "Check a scenario: its form, its names, and whether the models fit in memory."),
         "explain": ("explain", "Account for one prefill and one decode step, operator by operator."),
         "calibrate-from": ("calibrate_from", "Fit a serving engine to what a running one showed."),

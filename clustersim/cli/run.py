@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from clustersim.cli import options
+from clustersim.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -59,7 +60,7 @@ def command(
     loaded, _ = load_with_plans(scenario, settings)
     if out is not None:
         check_folder(out)
-    bar = _progress(quiet)
+    bar = progress_bar(quiet)
     with bar:
         task = bar.add_task("simulating", total=None)
 
@@ -97,22 +98,3 @@ def _replicate(scenario: Scenario, num: int, seed: int | None, bar: Progress) ->
 
     task = bar.add_task("replications", total=num)
     return replicate(scenario, num, seed, lambda done: bar.update(task, completed=done))
-
-
-def _progress(quiet: bool) -> Progress:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        SpinnerColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    return Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True,
-        disable=quiet or not console.is_terminal,
-    )  # fmt: skip

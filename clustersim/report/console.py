@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from clustersim.report import words
+from clustersim.report import task_sources, tasks, words
+from clustersim.report.tasks import TaskView
 from clustersim.results.result import Result
 from clustersim.scenario.plan import DeploymentPlan
 from clustersim.units import duration
@@ -29,8 +30,12 @@ def print_summary(result: Result, console: Console, paths: Iterable[Path] = ()) 
 
 
 def summary(result: Result, paths: Iterable[Path] = ()) -> RenderableType:
-    """Return the summary of a run: what was run, how each deployment did, what it rests on, what to beware of."""
+    """Return the summary of a run: what was run, how tasks and deployments did, what it rests on, what to beware of."""
     parts: list[RenderableType] = [_Header(result)]
+    for view in tasks.views(result):
+        parts.append(_Tasks(view))
+        known = " ".join(task_sources.sentences(view))
+        parts += [Padding(_hang("Accuracy:", words.clean(known)), (0, 0, 0, 2))] if known else []
     for plan in result.plans:
         metrics = result.metrics["deployments"][plan.deployment.name]
         parts.append(_Deployment(result, plan, metrics))
@@ -52,9 +57,10 @@ class _Header:
         scenario, frame = self.result.scenario, self.result.requests
         horizon = "" if scenario.horizon_s is None else f", {words.span(scenario.horizon_s)}"
         title = f"{words.clean(scenario.name)}{horizon}, on {words.clean(words.fleet(scenario))}"
-        done = frame[frame["status"] == "finished"]
+        done = frame[frame["status"].isin(["finished", "cancelled"])]
         tokens = int(done[["input_tokens", "thinking_tokens", "answer_tokens"]].to_numpy().sum())
-        size = [
+        size = [f"{len(self.result.tasks):,} tasks"] if len(self.result.tasks) else []
+        size += [
             f"{len(frame):,} requests", f"{words.count(tokens)} tokens", f"{duration(self.result.metrics['cpu_s'])} CPU"
         ]  # fmt: skip
         right = Text(_GAP.join(size), style="dim")
@@ -74,31 +80,61 @@ class _Deployment:
         self.result, self.plan, self.metrics = result, plan, metrics
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        width = options.max_width - 2
         regime = self.metrics["regime"]
         state = Text(f" {regime} (util {self.metrics['utilisation']:.2f})", style=_COLOURS[regime])
-        name = Text(f"{_safe(self.plan.deployment.name, options)} ", style="bold")
-        line = "-" if options.ascii_only else "─"
-        room = width - 6 - len(name) - len(state)
-        title = Text.assemble(name, (line * max(1, room), "dim"), state)
-        facts = [Text(words.clean(words.goodput(self.result, self.plan, self.metrics)))]
-        facts += list(_flow(_facts(self.metrics), width - 4))
-        yield Padding(
-            Panel(
-                Group(_latencies(self.metrics), *facts), title=title, title_align="left", border_style="dim",
-                box=box.SQUARE, width=width, padding=(0, 1),
-            ),
-            (0, 0, 0, 2),
-        )  # fmt: skip
+        table = _latencies(words.LATENCIES, lambda name, stat: words.latency(self.metrics, name, stat))
+        facts = [words.clean(words.goodput(self.result, self.plan, self.metrics))]
+        yield _panel(options, self.plan.deployment.name, state, table, facts, _facts(self.metrics))
 
 
-def _latencies(metrics: Mapping[str, Any]) -> Table:
+class _Tasks:
+    """The panel of a workload's tasks: its name, and the share answered rightly, in the upper edge."""
+
+    def __init__(self, view: TaskView) -> None:
+        self.view = view
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        view = self.view
+        known = view.metrics["accuracy"] is not None
+        regime = view.regime
+        state = Text(f" {tasks.right(view)} right" if known else " accuracy not known", style="bold")
+        if regime != "STABLE":
+            state.append(f" {regime}", style=_COLOURS[regime])
+        told = [
+            words.clean(tasks.strategy(view.tasks.strategy)),
+            words.clean(f"goodput {tasks.goodput(view)}"),
+        ]
+        table = _latencies(tasks.LATENCIES, view.latency)
+        yield _panel(options, f"tasks of {view.workload.name}", state, table, told, tasks.facts(view))
+
+
+def _panel(
+    options: ConsoleOptions, name: str, state: Text, table: Table, lines: Sequence[str], facts: Sequence[str]
+) -> RenderableType:
+    """Return a box with a name and a state in its upper edge."""
+    width = options.max_width - 2
+    title = Text(f"{_safe(words.clean(name), options)} ", style="bold")
+    title.truncate(max(8, width - 8 - len(state)), overflow="ellipsis")
+    line = "-" if options.ascii_only else "─"
+    room = width - 6 - len(title) - len(state)
+    edge = Text.assemble(title, (line * max(1, room), "dim"), state)
+    inside = Group(table, *map(Text, lines), *_flow(facts, width - 4))
+    return Padding(
+        Panel(
+            inside, title=edge, title_align="left", border_style="dim", box=box.SQUARE, width=width, padding=(0, 1)
+        ),
+        (0, 0, 0, 2),
+    )  # fmt: skip
+
+
+def _latencies(names: Iterable[str], say: Callable[[str, str], str]) -> Table:
+    names = list(names)
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=True, header_style="dim", pad_edge=False)
     table.add_column("")
-    for name in words.LATENCIES:
+    for name in names:
         table.add_column(name.upper(), justify="right", no_wrap=True, min_width=9)
     for stat in ("p50", "p99"):
-        texts = [words.latency(metrics, name, stat) for name in words.LATENCIES]
+        texts = [say(name, stat) for name in names]
         cells = [Text(text, style="red" if text == words.UNBOUNDED else "") for text in texts]
         table.add_row(Text(stat, style="dim"), *cells)
     return table

@@ -34,8 +34,8 @@ from clustersim.results.result import Result
 
 #: Every file a run may write, in the order in which they are written and listed.
 FILES = (
-    "report.html", "result.json", "scenario.yaml", "requests.parquet", "timeline.parquet", "tasks.parquet", "trace.json",
-    "run.json",
+    "report.html", "result.json", "scenario.yaml", "requests.parquet", "timeline.parquet", "tasks.parquet",
+    "trace.json", "run.json",
 )  # fmt: skip
 _SLUG_LENGTH = 60
 _RUN_DEPENDENT = ("cpu_s",)

@@ -7,11 +7,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from clustersim.report import plots, sources, story, tenants, words
+from clustersim.report import plots, sources, story, task_plots, task_sources, tasks, tenants, words
+from clustersim.report.tasks import TaskView
 from clustersim.results.result import Result
 from clustersim.scenario.plan import DeploymentPlan
 
-_TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def html(result: Result) -> str:
@@ -21,15 +22,17 @@ def html(result: Result) -> str:
     from plotly.offline import get_plotlyjs
 
     environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     deployments = [_deployment(result, plan) for plan in result.plans]
-    figures = {plot["id"]: plot for each in deployments for plot in each["plots"]}
+    of_tasks = [_tasks(view) for view in tasks.views(result)]
+    figures = {plot["id"]: plot for each in (*of_tasks, *deployments) for plot in each["plots"]}
     return environment.get_template("report.html").render(
         title=words.clean(result.scenario.name),
         description=result.scenario.description,
         asked=story.asked(result),
+        tasks=of_tasks,
         deployments=deployments,
         replications=story.replications(result),
         warnings=list(words.warnings(result)),
@@ -39,10 +42,10 @@ def html(result: Result) -> str:
         seed=result.seed,
         replicated=_replicated(result),
         version=version("clustersim"),
-        style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        script=Markup((_TEMPLATES / "report.js").read_text(encoding="utf-8")),
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        script=Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
         plotly=Markup(get_plotlyjs()),
-        figures=Markup(_script_json(figures)),
+        figures=Markup(script_json(figures)),
     )
 
 
@@ -58,7 +61,7 @@ def _deployment(result: Result, plan: DeploymentPlan) -> dict[str, Any]:
         "regime": metrics["regime"],
         "answer": " ".join(story.answer(result, plan)),
         "caveats": " ".join(story.caveats(metrics, "replications" in result.metrics)),
-        "tiles": list(story.tiles(metrics)),
+        "tiles": list(story.tiles(result, plan)),
         "plots": drawn,
         "bars": plots.bars(result, plan),
         "operators": plots.operators(metrics),
@@ -66,6 +69,22 @@ def _deployment(result: Result, plan: DeploymentPlan) -> dict[str, Any]:
         "sources": sources.sources(plan),
         "profile": f"{profile.device} / {profile.name}: {_provenance(plan)}",
         "profile_caveats": profile.provenance.caveats,
+    }
+
+
+def _tasks(view: TaskView) -> dict[str, Any]:
+    return {
+        "name": view.workload.name,
+        "regime": view.regime,
+        "answer": " ".join(tasks.answer(view)),
+        "caveats": " ".join(task_sources.sentences(view)),
+        "tiles": list(tasks.tiles(view)),
+        "plots": [
+            {"id": f"tasks-{view.index}-{number}", **plot}
+            for number, plot in enumerate(task_plots.plots(view))
+        ],
+        "bars": task_plots.bars(view),
+        "sources": task_sources.sources(view),
     }
 
 
@@ -80,7 +99,7 @@ def _replicated(result: Result) -> str:
     return f" --replications {len(seeds)}" if seeds else ""
 
 
-def _script_json(value: Any) -> str:
+def script_json(value: Any) -> str:
     """Return JSON that cannot end the script element it stands in."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

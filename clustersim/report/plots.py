@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,37 +27,63 @@ def plots(result: Result, plan: DeploymentPlan) -> list[Plot]:
 def _latencies(result: Result, plan: DeploymentPlan) -> Plot:
     served = result.served[plan.index]
     metrics = result.metrics["deployments"][plan.deployment.name]
-    traces, ends = [], []
-    for name in words.LATENCIES:
-        seconds = np.sort(served.in_window(name))
-        if name == "ttfo" and not metrics["total_thinking"]:
-            continue  # the same as TTFT
-        if len(seconds) == 0:
-            continue
-        share = _quantiles(len(seconds))
-        values = np.maximum(np.quantile(seconds, share), 1e-6)
-        ends += [float(values[0]), float(values[-1])]
-        traces.append(
-            {
-                "x": values.tolist(), "y": (share * 100).tolist(), "name": name.upper(), "color": name,
-                "text": [duration(value) for value in values],
-                "hover": f"{name.upper()} %{{text}}<br>%{{y:.1f}} % of requests are faster",
-            }
-        )  # fmt: skip
+    series = {
+        name: served.in_window(name)
+        for name in words.LATENCIES
+        if name != "ttfo" or metrics["total_thinking"]  # else the same as TTFT
+    }
     promised = {item for limits in words.promises(result.scenario, plan.index) for item in limits.items()}
-    limits = sorted((limit, name) for name, limit in promised if name in words.LATENCIES)
-    marks = [{"x": limit, "color": name, "text": f"{name.upper()} SLO"} for limit, name in limits]
     note = "One curve a latency; a dashed line is its SLO."
     if metrics["unbounded"]:
         note += " Overloaded: all but TPOT move right for as long as the run lasts."
-    ends += [limit for limit, _ in limits]
+    return latencies(series, sorted((limit, name) for name, limit in promised), note, "requests")
+
+
+def latencies(
+    series: Mapping[str, Floats], limits: Sequence[tuple[float, str]], note: str, served: str
+) -> Plot:
+    """Return the distributions of latencies in seconds, (n,) each, by name; `limits` are (seconds, name) promised.
+
+    served: what has these latencies, "requests" or "tasks".
+    """
+    traces = [
+        quantile_curve(values, name.upper(), name, duration, f"{served} are faster")
+        for name, values in series.items()
+        if len(values)
+    ]
+    limits = [(limit, name) for limit, name in limits if name in words.LATENCIES]
+    ends = [trace["x"][end] for trace in traces for end in (0, -1)] + [limit for limit, _ in limits]
     low, high = (min(ends) / 1.5, max(ends) * 1.5) if ends else (1e-3, 1.0)
     ticks = [tick for tick in _TICKS if low <= tick <= high]
     return {
-        "title": "Latency", "note": note, "wide": True, "traces": traces, "marks": marks, "legend": True,
-        "x": {"title": "latency (logarithmic)", "log": True, "ticks": ticks, "labels": [words.span(t) for t in ticks],
-              "range": [float(np.log10(low)), float(np.log10(high))]},
-        "y": {"title": "requests served faster (%)", "range": [0, 101]},
+        "title": "Latency", "note": note, "wide": True, "traces": traces, "legend": True,
+        "marks": [{"x": limit, "color": name, "text": f"{name.upper()} SLO"} for limit, name in limits],
+        "x": log_axis("latency (logarithmic)", low, high, ticks, words.span),
+        "y": {"title": f"{served} served faster (%)", "range": [0, 101]},
+    }  # fmt: skip
+
+
+def log_axis(
+    title: str, low: float, high: float, ticks: Sequence[float], say: Callable[[float], str]
+) -> Plot:
+    """Return a logarithmic axis from `low` to `high` with labels at `ticks`."""
+    ends = [float(np.log10(low)), float(np.log10(high))]
+    return {
+        "title": title,
+        "log": True,
+        "ticks": list(ticks),
+        "labels": [say(t) for t in ticks],
+        "range": ends,
+    }
+
+
+def quantile_curve(values: Floats, name: str, color: str, say: Callable[[float], str], than: str) -> Plot:
+    """Return the share of values (n,) at or below each value, as a line; `than` ends its hover text."""
+    share = _quantiles(len(values))
+    at = np.maximum(np.quantile(values, share), 1e-6)
+    return {
+        "x": at.tolist(), "y": (share * 100).tolist(), "name": name, "color": color, "text": [say(each) for each in at],
+        "hover": f"{name} %{{text}}<br>%{{y:.1f}} % of {than}",
     }  # fmt: skip
 
 

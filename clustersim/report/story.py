@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from clustersim.report import words
+from clustersim.report import tasks, words
 from clustersim.results.result import Result
 from clustersim.scenario.plan import DeploymentPlan, deployment_of
 from clustersim.units import GIGA
-from clustersim.workload.workload import Slo, Tenant, Workload
+from clustersim.workload.workload import Slo, Tasks, Tenant, Workload
 
 _LATENCY_LABELS = {
     "ttft": "First token",
@@ -18,6 +18,13 @@ _LATENCY_LABELS = {
     "e2el": "Whole response",
 }
 _REPLICATED = {
+    "accuracy": "Tasks answered rightly, share",
+    "usd_per_task": "Cost of a task, USD",
+    "usd_per_solved": "Cost of a task solved, USD",
+    "joules_per_solved": "Energy of a task solved, J",
+    "task_goodput_frac": "Tasks within SLO, share",
+    "p50_task_e2el_ms": "Task done p50, ms",
+    "p99_task_e2el_ms": "Task done p99, ms",
     "request_throughput": "Requests finished, req/s",
     "goodput_frac": "Share within SLO",
     "p50_ttft_ms": "TTFT p50, ms",
@@ -42,8 +49,8 @@ def asked(result: Result) -> list[tuple[str, str]]:
         text = (
             f"{deployment.model.name} ({words.number(deployment.model.num_parameters / GIGA)} B parameters), "
             f"weights in {formats.weights}, KV cache in {formats.kv_cache}; {words.layout(plan)}; "
-            f"{_kind(deployment.scheduler)} scheduler, "
-            f"{_kind(deployment.router)} router, {deployment.serving_engine.name} engine"
+            f"{words.kind(deployment.scheduler)} scheduler, "
+            f"{words.kind(deployment.router)} router, {deployment.serving_engine.name} engine"
         )
         rows.append((deployment.name, text))
     for index, workload in enumerate(scenario.workloads):
@@ -54,12 +61,10 @@ def asked(result: Result) -> list[tuple[str, str]]:
         "until the workloads end" if scenario.horizon_s is None else f"for {words.span(scenario.horizon_s)}"
     )
     measured = f"Requests arrive {horizon}; measured from {words.span(start)} to {words.span(end)}"
-    rows.append(("Time", f"{measured} (warm-up rule: {_kind(scenario.warm_up_rule)}). Seed {result.seed}."))
+    rows.append(
+        ("Time", f"{measured} (warm-up rule: {words.kind(scenario.warm_up_rule)}). Seed {result.seed}.")
+    )
     return rows
-
-
-def _kind(part: Any) -> str:
-    return str(part.kind).replace("_", " ")
 
 
 def _workload(workload: Workload) -> str:
@@ -68,15 +73,25 @@ def _workload(workload: Workload) -> str:
     if tenants:
         text += f", {len(tenants)} tenants"
     arrivals, lengths = workload.arrivals, workload.lengths
-    kinds = [_settings(arrivals)] if arrivals else sorted({_kind(t.arrivals) for t in tenants if t.arrivals})
+    kinds = (
+        [_settings(arrivals)] if arrivals else sorted({words.kind(t.arrivals) for t in tenants if t.arrivals})
+    )
     if kinds:
         text += f"; arrivals: {', '.join(kinds)}"
-    kinds = [_settings(lengths)] if lengths else sorted({_kind(t.lengths) for t in tenants if t.lengths})
+    kinds = [_settings(lengths)] if lengths else sorted({words.kind(t.lengths) for t in tenants if t.lengths})
     if kinds:
         text += f"; lengths: {', '.join(kinds)}"
     if workload.rate_scale != 1:
         text += f"; rates times {workload.rate_scale:g}"
+    if workload.tasks is not None:
+        text += (
+            f". Each arrival is a task: {tasks.strategy(workload.tasks.strategy)}{_problems(workload.tasks)}"
+        )
     return f"{text}. {_promise(workload, tenants)}"
+
+
+def _problems(of: Tasks) -> str:
+    return "" if of.benchmark is None else f"; the problems are those of {of.benchmark}"
 
 
 def _settings(part: Any) -> str:
@@ -87,7 +102,7 @@ def _settings(part: Any) -> str:
         for key, value in dump.items()
         if key != "kind" and isinstance(value, str | int | float)
     ]
-    return _kind(part) + (f" ({', '.join(plain)})" if 0 < len(plain) <= 6 else "")
+    return words.kind(part) + (f" ({', '.join(plain)})" if 0 < len(plain) <= 6 else "")
 
 
 def _promise(workload: Workload, tenants: tuple[Tenant, ...]) -> str:
@@ -184,10 +199,13 @@ def caveats(metrics: Mapping[str, Any], replicated: bool) -> Iterator[str]:
         yield "This is one run with one seed: sampling error is not shown; --replications gives it."
 
 
-def tiles(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+def tiles(result: Result, plan: DeploymentPlan) -> Iterator[tuple[str, str, str, str]]:
     """Yield (label, value, unit, small print) of the key numbers."""
+    metrics = result.metrics["deployments"][plan.deployment.name]
     share = metrics["goodput_frac"]
     kept = "no SLO given" if metrics["request_goodput"] is None else "nothing measured"
+    if share is None and words.serves_tasks(result.scenario, plan.index):
+        kept = "of tasks"
     yield (
         "Requests finished", words.number(metrics["request_throughput"]), "req/s",
         kept if share is None else f"{share * 100:.1f} % within SLO",

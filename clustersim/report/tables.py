@@ -32,8 +32,9 @@ def step_table(step: StepAccount) -> RenderableType:
             si(op.call_s, "s"), si(op.total_s, "s"), f"{op.total_s / step.step_s:.1%}",
             Text(op.bound_by, style=_STYLES[op.bound_by]), op.evidence,
         )  # fmt: skip
-    table.add_row("host", "", "1", "-", "-", si(step.host_s, "s"), si(step.host_s, "s"),
-                  f"{step.host_s / step.step_s:.1%}", "host", "")  # fmt: skip
+    if step.host_s:
+        table.add_row("host", "", "1", "-", "-", si(step.host_s, "s"), si(step.host_s, "s"),
+                      f"{step.host_s / step.step_s:.1%}", "host", step.host_evidence)  # fmt: skip
     parts = ", ".join(
         f"{part} {seconds / step.step_s:.0%}"
         for part, seconds in sorted(step.parts.items(), key=lambda item: -item[1])
@@ -43,11 +44,18 @@ def step_table(step: StepAccount) -> RenderableType:
     wall = (
         f"{step.num_kernels} kernels, {how}; at the device's launch latency alone they take "
         f"{si(step.launch_wall_s, 's')}{'' if step.graph else ', the wall below which no such step gets'}."
+        + (
+            f" {si(step.hidden_host_s, 's')} of the host are hidden behind the device."
+            if step.hidden_host_s
+            else ""
+        )
     )
     sources = Table(box=None, pad_edge=False, show_header=False)
     seen: dict[str, list[str]] = {}
     for op in step.ops:
         seen.setdefault(f"{op.evidence}: {op.source}", []).append(op.name)
+    if step.host_s or step.hidden_host_s:
+        seen.setdefault(f"{step.host_evidence}: {step.host_source}", []).append("host")
     for source, names in seen.items():
         sources.add_row(Text(", ".join(names), style="dim"), Text(source, style="dim"))
     total = Text(
@@ -71,6 +79,8 @@ def plain_table(rows: Sequence[Mapping[str, object]]) -> Table:
 
 #: Metrics shown with their intervals; all of them are in result.json.
 _HEADLINES = (
+    "accuracy", "usd_per_task", "usd_per_solved", "joules_per_task", "joules_per_solved", "task_goodput_frac",
+    "p50_task_ttfo_ms", "p50_task_e2el_ms", "p99_task_e2el_ms", "output_tokens_per_task", "wasted_frac",
     "request_throughput", "output_throughput", "goodput_frac", "p50_ttft_ms", "p99_ttft_ms", "p50_ttfo_ms",
     "p50_tpot_ms", "p99_tpot_ms", "p50_e2el_ms", "p99_e2el_ms", "utilisation", "mean_kv_frac",
     "usd_per_output_mtok", "joules_per_output_token", "gco2e_per_output_mtok",

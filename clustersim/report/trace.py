@@ -1,6 +1,7 @@
 """A run as a trace for Perfetto (ui.perfetto.dev) or chrome://tracing.
 
-Format: Trace Event Format, Google, 2016. Times are simulated microseconds.
+Format: Trace Event Format, Google, 2016. Times are simulated microseconds. Requests of a task bear its name, by which
+viewers group them; below it stands what each was for the task, by which they are coloured.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from clustersim.records import Floats, Ints
+from clustersim.records import CANCELLED, ROLES, Floats, Ints
 from clustersim.results.result import Result
 from clustersim.results.served import Served
 from clustersim.units import MICRO
@@ -28,6 +29,8 @@ _PHASES = (
     ("thinking", "first_token_s", "first_answer_s"),
     ("answer", "first_answer_s", "finish_s"),
 )
+#: Colours of roles where a viewer knows Chrome's names; Perfetto colours by the role itself.
+_COLOURS = {"useful": "good", "candidate": "grey", "check": "yellow", "cancelled": "terrible"}
 Event = dict[str, Any]
 
 
@@ -38,7 +41,7 @@ def trace(result: Result) -> str:
     most = result.scenario.outputs.max_trace_requests
     slices = _spread(num_runs, MAX_SLICES)
     points = _spread(num_runs, MAX_COUNTER_POINTS)
-    shown = _spread(num_requests, most)
+    shown = _whole_tasks(result, num_requests, most)
     events: list[Event] = []
     first_run = first_request = 0
     for plan, served in zip(result.plans, result.served, strict=True):
@@ -70,6 +73,18 @@ def _spread(total: int, most: int) -> Ints:
     if total <= most:
         return np.arange(total)
     return np.unique(np.linspace(0, total - 1, most).astype(np.int64)) if most else np.arange(0)
+
+
+def _whole_tasks(result: Result, num_requests: int, most: int) -> Ints:
+    """Return at most `most` requests, evenly over the run, and of tasks all requests where they are that few."""
+    task = np.concatenate([served.requests["task"] for served in result.served])
+    if (task < 0).all() or num_requests <= most:
+        return _spread(num_requests, most)
+    alone = np.arange(len(task)) + task.max() + 1  # a plain request is a group of its own
+    groups, size = np.unique(np.where(task < 0, alone, task), return_counts=True)
+    picked = _spread(len(groups), len(groups) * most // num_requests)
+    picked = picked[np.cumsum(size[picked]) <= most]
+    return np.flatnonzero(np.isin(np.where(task < 0, alone, task), groups[picked]))
 
 
 def _within(indices: Ints, first: int, length: int) -> Ints:
@@ -153,21 +168,47 @@ def _requests(served: Served, picked: Ints, first: int) -> Iterator[Event]:
     columns = {name: column[picked].tolist() for name, column in served.requests.items()}
     for index, row in zip(picked.tolist(), zip(*columns.values(), strict=True), strict=True):
         request = dict(zip(columns, row, strict=True))
-        spans = [
-            (name, _us(request[start]), _us(request[end]))
-            for name, start, end in _PHASES
-            if request[start] == request[start] and request[end] == request[end]  # no nan
-        ]
+        spans = list(_spans(request))
         if not spans:
             continue
         same = {"cat": "request", "id": first + index, "pid": _process(request["replica"]), "tid": _REQUESTS}
         args = {
             name: int(request[name])
-            for name in ("input_tokens", "thinking_tokens", "answer_tokens", "num_preemptions")
+            for name in (
+                "input_tokens",
+                "cached_tokens",
+                "thinking_tokens",
+                "answer_tokens",
+                "num_preemptions",
+            )
         }
-        yield {"ph": "b", "name": f"request {first + index}", "ts": spans[0][1], **same, "args": args}
-        for name, start, end in spans:
-            if end > start:
-                yield {"ph": "b", "name": name, "ts": start, **same}
-                yield {"ph": "e", "name": name, "ts": end, **same}
-        yield {"ph": "e", "name": f"request {first + index}", "ts": spans[-1][2], **same}
+        start, end = spans[0][1], spans[-1][2]
+        for number, around in enumerate(_around(request, first + index)):
+            colour = {"cname": _COLOURS[around]} if around in _COLOURS else {}
+            begun = {"args": args} if number == 0 else {}
+            yield {"ph": "b", "name": around, "ts": start, **same, **begun, **colour}
+        for name, began, ended in spans:
+            if ended > began:
+                yield {"ph": "b", "name": name, "ts": began, **same}
+                yield {"ph": "e", "name": name, "ts": ended, **same}
+        for around in reversed(_around(request, first + index)):
+            yield {"ph": "e", "name": around, "ts": end, **same}
+
+
+def _around(request: dict[str, float], number: int) -> list[str]:
+    """Return the names of the slices around a request's phases, the outermost first."""
+    if request["task"] < 0:
+        return [f"request {number}"]
+    role = "cancelled" if request["status"] == CANCELLED else ROLES[int(request["role"])]
+    return [f"task {int(request['task'])}", role]
+
+
+def _spans(request: dict[str, float]) -> Iterator[tuple[str, float, float]]:
+    """Yield phases with their start and end in microseconds; one that is cancelled ends in the phase it was in."""
+    for name, start, end in _PHASES:
+        if request[start] != request[start]:  # nan: it did not come so far
+            return
+        if request[end] == request[end]:
+            yield name, _us(request[start]), _us(request[end])
+        elif request["status"] == CANCELLED:
+            yield name, _us(request[start]), _us(request["finish_s"])

@@ -8,6 +8,7 @@ from typing import Any
 from clustersim.hardware.figure import Evidence
 from clustersim.results.result import Result
 from clustersim.results.served import limits_of
+from clustersim.results.tasks import task_limits
 from clustersim.scenario.plan import DeploymentPlan, deployment_of
 from clustersim.scenario.schema import Scenario
 from clustersim.units import DAY_S, HOUR_S, MILLI, duration
@@ -38,6 +39,11 @@ _HBM_BYTES_PER_S = (1.9e12, 40e12)
 def clean(text: str) -> str:
     """Return text from a scenario without what would move a terminal's cursor or break its line."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def kind(part: Any) -> str:
+    """Return the kind of a part in words: "best of n"."""
+    return str(part.kind).replace("_", " ")
 
 
 def latency(metrics: Mapping[str, Any], name: str, stat: str) -> str:
@@ -113,13 +119,19 @@ def part_name(part: str, plan: DeploymentPlan) -> str:
 
 
 def promises(scenario: Scenario, deployment: int) -> list[dict[str, float]]:
-    """Return the different promises made to tenants of a deployment: limits in seconds by latency."""
+    """Return the different promises about requests made to tenants of a deployment: limits in seconds by latency.
+
+    What a workload of tasks is promised of answers (TTFO, E2EL) is about tasks; see `report.tasks`.
+    """
     found: list[dict[str, float]] = []
     for index, workload in enumerate(scenario.workloads):
         if deployment_of(scenario, index) != deployment:
             continue
         for tenant in range(len(workload.all_tenants)):
             limits = limits_of(workload.slo_of(tenant))
+            if workload.tasks is not None:
+                of_tasks = task_limits(limits)
+                limits = {name: limit for name, limit in limits.items() if name not in of_tasks}
             if limits and limits not in found:
                 found.append(limits)
     return found
@@ -139,11 +151,22 @@ def slos(scenario: Scenario, deployment: int) -> str:
 def goodput(result: Result, plan: DeploymentPlan, metrics: Mapping[str, Any]) -> str:
     """Return the requests a second that kept their promise, of those that arrived."""
     if metrics["request_goodput"] is None:
-        return f"{number(metrics['request_throughput'])} req/s finished (no SLO given)"
+        why = "" if serves_tasks(result.scenario, plan.index) else " (no SLO given)"
+        return f"{number(metrics['request_throughput'])} req/s finished{why}"
     share = metrics["goodput_frac"]
     kept = "" if share is None else f" ({share * 100:.1f} %)"
     of = f"{number(metrics['request_goodput'])} of {number(arrivals_per_s(result, plan))} req/s{kept}"
     return f"goodput {of} within {slos(result.scenario, plan.index)}"
+
+
+def serves_tasks(scenario: Scenario, deployment: int) -> bool:
+    """Whether requests of tasks go to a deployment, whose promises are about tasks."""
+    name = scenario.deployments[deployment].name
+    return any(
+        workload.tasks is not None
+        and (deployment_of(scenario, index) == deployment or name in workload.tasks.strategy.deployments())
+        for index, workload in enumerate(scenario.workloads)
+    )
 
 
 def arrivals_per_s(result: Result, plan: DeploymentPlan) -> float:

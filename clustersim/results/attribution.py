@@ -35,11 +35,12 @@ def _of_replica(plan: DeploymentPlan, rows: dict[str, Floats], runs: dict[str, F
         size = int(batch[index])
         alone = plan.step_time.decode(size).total(int(runs["context_tokens"][index]), size, 1)
         decode_s[index] = min(seconds[index], alone)
-    at = np.concatenate([[runs["start_s"][0]], runs["end_s"]])
+    at = np.stack([runs["start_s"], runs["end_s"]], axis=1).ravel()
 
     def until(amount: Floats, time: Floats) -> Floats:
-        """Return the sum of `amount` (runs,) over the runs that ended by each time."""
-        return np.asarray(np.interp(time, at, np.concatenate([[0.0], np.cumsum(amount)])))
+        """Return the sum of `amount` (runs,) over the runs that ended by each time, nothing between runs."""
+        ends = np.cumsum(amount)
+        return np.asarray(np.interp(time, at, np.stack([ends - amount, ends], axis=1).ravel()))
 
     first = np.where(np.isfinite(rows["first_token_s"]), rows["first_token_s"], rows["finish_s"])
     each = until(decode_s / np.maximum(batch, 1), rows["finish_s"]) - until(

@@ -9,7 +9,16 @@ import numpy as np
 import pandas as pd
 
 from clustersim.metrics import latency_stats
-from clustersim.records import ANSWERED, CHECK, TASK_STATUS, USEFUL, Floats, RequestRecords, TaskRecords
+from clustersim.records import (
+    ANSWERED,
+    CHECK,
+    REJECTED,
+    TASK_STATUS,
+    USEFUL,
+    Floats,
+    RequestRecords,
+    TaskRecords,
+)
 from clustersim.results.attribution import busy_seconds
 from clustersim.results.energy import Bill
 from clustersim.results.served import Served, limits_of
@@ -32,7 +41,8 @@ def task_frame(
     frame: pd.DataFrame = pd.DataFrame({name: tasks.column(name) for name in (*tasks.FLOATS, *tasks.INTS)})
     task = np.asarray(records.column("task"))
     of_task = task >= 0
-    output = records.column("thinking_tokens") + records.column("answer_tokens")
+    refused = records.column("status") == REJECTED
+    output = np.where(refused, 0, records.column("thinking_tokens") + records.column("answer_tokens"))
     role = records.column("role")
 
     def total(values: Any, among: Any = True) -> Floats:
@@ -46,7 +56,9 @@ def task_frame(
         ("wasted", (role != USEFUL) & (role != CHECK)),
     ):  # fmt: skip
         frame[f"{name}_tokens"] = total(output, among).astype(np.int64)
-    frame["prompt_tokens"] = total(records.column("input_tokens")).astype(np.int64)
+    frame["prompt_tokens"] = total(
+        records.column("input_tokens"), np.isfinite(records.column("scheduled_s"))
+    ).astype(np.int64)
     frame["cached_tokens"] = total(records.column("cached_tokens")).astype(np.int64)
     joules, usd = _dealt_out(records, plans, served, bills)
     frame["joules"] = total(joules)

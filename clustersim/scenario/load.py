@@ -68,10 +68,13 @@ def parse_with_places(document: Document, settings: Sequence[str] = ()) -> tuple
         raise InputError(
             [Problem(str(document.place(())), "a scenario is a mapping that starts with a name")]
         )
+    if "study" in document.data:
+        place = str(document.place(("study",)))
+        raise InputError([Problem(place, f"is a study: clustersim {document.data['study']} {document.file}")])
     document = _extend(document, ())
     document = _one_workload(document)
     for setting in settings:
-        document = _set(document, setting)
+        document = apply_setting(document, setting)
     document = _find_files(_use(_own_models(reference.find_files(document))))
     try:
         return Scenario.model_validate(document.data), document
@@ -87,8 +90,8 @@ def change(scenario: Scenario, changes: Sequence[tuple[str, object]]) -> Scenari
     return parse(document)
 
 
-def read(source: str | Path) -> Document:
-    """Read a file, or the built-in scenario of that name."""
+def read(source: str | Path, shelf: str = "scenarios") -> Document:
+    """Read a file, or the built-in scenario (or what else the shelf holds) of that name."""
     path = Path(source)
     if path.is_file():
         return read_yaml(path)
@@ -97,11 +100,10 @@ def read(source: str | Path) -> Document:
         if path.suffix in (".yaml", ".yml") and path.parent in (Path(), Path("scenarios"))
         else str(source)
     )
-    if name in library.names("scenarios"):
-        return read_yaml(library.find("scenarios", name))
-    raise InputError(
-        f'no file "{source}", and ' + unknown("built-in scenario", name, library.names("scenarios"))
-    )
+    if name in library.names(shelf):
+        return read_yaml(library.find(shelf, name))
+    what = {"scenarios": "built-in scenario", "studies": "built-in study"}[shelf]
+    raise InputError(f'no file "{source}", and ' + unknown(what, name, library.names(shelf)))
 
 
 def _extend(document: Document, seen: tuple[str, ...]) -> Document:
@@ -162,7 +164,7 @@ def _one_workload(document: Document) -> Document:
     return Document(data, places, document.file)
 
 
-def _set(document: Document, setting: str) -> Document:
+def apply_setting(document: Document, setting: str) -> Document:
     """Apply `a.b.0.c=value`; list items by index or by their name, the value as YAML."""
     where = f"--set {setting}"
     path, equals, text = setting.partition("=")

@@ -8,13 +8,17 @@ from types import MappingProxyType
 from typing import Any
 
 from clustersim import library
+from clustersim.cost.host import ServingEngine
 from clustersim.errors import InputError, unknown
 from clustersim.hardware.accelerator import load_accelerator
 from clustersim.hardware.link import load_link
 from clustersim.hardware.node import load_node
+from clustersim.hardware.reference import load
 from clustersim.hardware.site import load_site
 from clustersim.kinds import FAMILIES, kinds
 from clustersim.models.hf_config import load_model
+from clustersim.quality.benchmark import load_benchmark
+from clustersim.quality.trained_model import load_trained_model
 from clustersim.units import GIGA, KWH_J, TERA, si
 from clustersim.yaml_file import read_yaml
 
@@ -87,6 +91,45 @@ def _site(name: str) -> Row:
     }
 
 
+def _benchmark(name: str) -> Row:
+    benchmark = load_benchmark(name)
+    return {
+        "name": name,
+        "problems": benchmark.num_problems,
+        "guessing": f"{benchmark.floor.value:.0%}",
+        "best": f"{benchmark.cap.value:.0%}",
+        "anchors": ", ".join(f"{each.model.name} {each.accuracy.value:.1%}" for each in benchmark.anchors),
+    }
+
+
+def _trained_model(name: str) -> Row:
+    model = load_trained_model(name)
+    return {
+        "name": name,
+        "family": model.family,
+        "year": model.year,
+        "reasons": "yes" if model.reasoning_trained else "no",
+        "parameters": si(model.parameters.value) if model.parameters else None,
+        "training tokens": si(model.train_tokens.value) if model.train_tokens else None,
+        "about": model.description,
+    }
+
+
+def _engine(name: str) -> Row:
+    engine = load("engines", ServingEngine, name)
+    return {
+        "name": name,
+        "host a step": si(engine.step_overhead_s.value, "s"),
+        "a sequence": si(engine.sequence_overhead_s.value, "s"),
+        "hidden behind the device": "yes" if engine.overlapped else "no",
+        "frontend": si(engine.frontend_s.value, "s"),
+        "evidence": engine.step_overhead_s.evidence,
+        "kernels": engine.kernels,
+        "memory": engine.memory_frac,
+        "block tokens": engine.block_size,
+    }
+
+
 def _yaml(shelf: str) -> Callable[[str], Row]:
     def row(name: str) -> Row:
         data = read_yaml(library.find(shelf, name)).data
@@ -103,15 +146,23 @@ _SHELVES: Mapping[str, Callable[[str], Row]] = MappingProxyType(
         "links": _link,
         "sites": _site,
         "models": _model,
-        "engines": _yaml("engines"),
+        "engines": _engine,
         "workloads": _yaml("workloads"),
         "scenarios": _yaml("scenarios"),
+        "benchmarks": _benchmark,
+        "trained_models": _trained_model,
     }
 )
+
+
+def _plural(word: str) -> str:
+    if word.endswith("y"):
+        return f"{word.removesuffix('y')}ies"
+    return word if word.endswith("s") else f"{word}s"
+
+
 #: What a list of each family of kinds is called.
-_FAMILY_LISTS: Mapping[str, str] = MappingProxyType(
-    {(family if family.endswith("s") else f"{family}s"): family for family in FAMILIES}
-)
+_FAMILY_LISTS: Mapping[str, str] = MappingProxyType({_plural(family): family for family in FAMILIES})
 SUBJECTS = (*_SHELVES, *_FAMILY_LISTS)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -26,15 +26,17 @@ class Replications:
 
     def means(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """Return `metrics` with the means over replications in place of the numbers of one."""
-        found = {key: value for key, value in metrics.items() if key != "deployments"}
-        found["deployments"] = {name: dict(values) for name, values in metrics.get("deployments", {}).items()}
-        for key, interval in self.intervals.items():
-            if key in found:
-                found[key] = interval["mean"]
-                continue
-            _, name, inner = (*key.split(".", 2), "", "")[:3]
-            if name in found["deployments"]:
-                found["deployments"][name][inner] = interval["mean"]
+        return self._means(metrics, "")
+
+    def _means(self, metrics: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+        found = dict(metrics)
+        for key, value in metrics.items():
+            if f"{prefix}{key}" in self.intervals:
+                found[key] = self.intervals[f"{prefix}{key}"]["mean"]
+            elif key in _BY_NAME and isinstance(value, Mapping):
+                found[key] = {
+                    name: self._means(inner, f"{prefix}{key}.{name}.") for name, inner in value.items()
+                }
         return found
 
 
@@ -51,30 +53,45 @@ def replicate(
     """
     base = scenario.seed if seed is None else seed
     seeds = [replication_seed(base, index) for index in range(num)]
-    results: dict[int, dict[str, Any]] = {}
-    workers = min(num, processes or os.cpu_count() or 1)
-    if workers == 1:
-        for each in seeds:
-            results[each] = simulate(scenario, each).metrics
-            if done:
-                done(len(results))
-    else:
-        # Fresh processes: a fork would inherit the progress bar's thread.
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            plain = scenario.model_dump(
-                mode="json", exclude_unset=True
-            )  # classes of figures cannot be pickled
-            waiting = {pool.submit(_metrics, plain, each): each for each in seeds}
-            try:
-                for future in as_completed(waiting):
-                    results[waiting[future]] = future.result()
-                    if done:
-                        done(len(results))
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-    metrics = [results[each] for each in seeds]
+    metrics = metrics_of([(scenario, each) for each in seeds], done, processes)
     return Replications(seeds, metrics, intervals(metrics))
+
+
+def metrics_of(
+    runs: Sequence[tuple[Scenario, int]],
+    done: Callable[[int], None] | None = None,
+    processes: int | None = None,
+) -> list[dict[str, Any]]:
+    """Return the metrics of runs of scenarios under seeds, several at a time in processes; `done(k)` after the k-th."""
+    workers = min(len(runs), processes or os.cpu_count() or 1)
+    if workers <= 1:
+        found = []
+        for scenario, seed in runs:
+            found.append(simulate(scenario, seed).metrics)
+            if done:
+                done(len(found))
+        return found
+    results: dict[int, dict[str, Any]] = {}
+    # Fresh processes: a fork would inherit the progress bar's thread.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        waiting = {
+            pool.submit(_metrics, _plain(scenario), seed): index
+            for index, (scenario, seed) in enumerate(runs)
+        }
+        try:
+            for future in as_completed(waiting):
+                results[waiting[future]] = future.result()
+                if done:
+                    done(len(results))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [results[index] for index in range(len(runs))]
+
+
+def _plain(scenario: Scenario) -> dict[str, Any]:
+    """Return a scenario as plain data: classes of figures cannot be pickled."""
+    return scenario.model_dump(mode="json", exclude_unset=True)
 
 
 def _metrics(plain: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -82,8 +99,8 @@ def _metrics(plain: dict[str, Any], seed: int) -> dict[str, Any]:
 
 
 def intervals(metrics: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the 95 % t interval of the mean of every number among the metrics, those of deployments included."""
-    flat = [dict(_numbers(each)) for each in metrics]
+    """Return the 95 % t interval of the mean of every number among the metrics, of deployments and tasks too."""
+    flat = [numbers(each) for each in metrics]
     found: dict[str, dict[str, Any]] = {}
     for key in flat[0]:
         values = [each.get(key) for each in flat]
@@ -96,7 +113,14 @@ def intervals(metrics: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return found
 
 
+#: Metrics that hold the same metrics by name: of each deployment, of each workload of tasks.
+_BY_NAME = ("deployments", "tasks")
 _NOT_RANDOM = frozenset({"seed", "num_accelerators", "cpu_s", "kv_capacity_tokens", "longest_request_tokens"})
+
+
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the numbers among metrics that chance moves, by key: "p99_ttft_ms", "deployments.chat.p99_ttft_ms"."""
+    return dict(_numbers(metrics))
 
 
 def _numbers(metrics: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float | None]]:
@@ -106,7 +130,7 @@ def _numbers(metrics: Mapping[str, Any], prefix: str = "") -> list[tuple[str, fl
             continue
         if value is None or isinstance(value, int | float):
             rows.append((prefix + key, value))
-        elif key == "deployments" and isinstance(value, Mapping):
+        elif key in _BY_NAME and isinstance(value, Mapping):
             for name, inner in value.items():
-                rows += _numbers(inner, f"deployments.{name}.")
+                rows += _numbers(inner, f"{key}.{name}.")
     return rows

@@ -209,6 +209,31 @@ def test_explain_refuses(arguments: tuple[str, ...], says: str, clustersim: Run)
     assert says in clustersim("explain", "tiny.yaml", *arguments, code=2).stderr
 
 
+def test_explain_says_where_host_time_is_and_whence(clustersim: Run) -> None:
+    explain = ("explain", "tiny.yaml", "--step", "decode")
+    added = ("--set", "deployments.0.serving_engine=vllm-0.12")
+    shown = strict(clustersim(*explain, *added, "--format", "json").stdout)["decode"]
+    assert shown["host_s"] > 0 == shown["hidden_host_s"]
+    assert shown["host_evidence"]
+    assert shown["host_source"][:40] in clustersim(*explain, *added).stdout
+    hidden = (
+        "--set",
+        "deployments.0.serving_engine={base: vllm-v1, step_overhead: 1 us, sequence_overhead: 0 s}",
+    )
+    shown = strict(clustersim(*explain, *hidden, "--format", "json").stdout)["decode"]
+    assert shown["hidden_host_s"] == pytest.approx(1e-6)
+    assert shown["host_s"] == 0
+    text = clustersim(*explain, *hidden).stdout
+    assert "1 us of the host are hidden behind the device" in text
+    assert not [line for line in text.splitlines() if line.startswith("host ")]
+
+
+def test_explain_says_that_shapes_are_of_a_micro_batch(clustersim: Run) -> None:
+    pipelined = ("--set", "deployments.0.parallelism={pp: 2}")
+    assert "one of 2 micro-batches" in clustersim("explain", "tiny.yaml", *pipelined).stdout
+    assert "micro-batch" not in clustersim("explain", "tiny.yaml").stdout
+
+
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_every_list_has_rows(subject: str) -> None:
     answer = CliRunner().invoke(cli, ["list", subject, "--format", "json"], catch_exceptions=False)

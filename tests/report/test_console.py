@@ -54,13 +54,45 @@ def test_a_run_that_rejects_all_says_so(rejecting):
     assert "unbounded" not in shown
 
 
-@pytest.mark.parametrize("name", ["stable", "overloaded", "rejecting", "rich_one"])
+@pytest.mark.parametrize(
+    "name", ["stable", "overloaded", "rejecting", "rich_one", "tasked", "anchored", "tasks_overloaded"]
+)
 @pytest.mark.parametrize("width", [60, 80, 100, 200])
 def test_no_line_is_wider_than_the_terminal(name, width, request):
     lines = text(request.getfixturevalue(name), width).splitlines()
     assert max(map(len, lines)) <= min(width, 100)
     edges = [line.rstrip() for line in lines if line.lstrip().startswith(("┌", "└", "│"))]
     assert len({len(line) for line in edges}) == 1
+
+
+def test_tasks_come_first_with_what_they_cost(tasked):
+    shown = words_of(tasked)
+    m = tasked.metrics["tasks"]["puzzles"]
+    assert f"{m['num_tasks']:,} tasks" in shown
+    low, high = (f"{limit * 100:.0f}" for limit in m["accuracy_95"])
+    for part in (f"{m['accuracy'] * 100:.0f} % [{low} to {high} %] right", "tasks of puzzles", "best of n (n 4)",
+                 "checked by judge, which accepts 90 % of right and 20 % of wrong answers",
+                 f"goodput {m['task_goodput_frac'] * 100:.1f} % of tasks within TTFO < 3 s, E2EL < 10 s",
+                 f"{usd(m['usd_per_task'])} a task", f"{usd(m['usd_per_solved'])} a task solved", "thrown away",
+                 "a plain attempt of policy is right at 40.0 %, assumed", "of chance alone"):  # fmt: skip
+        assert part.lower() in shown.lower(), part
+    assert shown.index("tasks of puzzles") < shown.index("policy")
+    assert "no SLO given" not in shown.split("tasks of puzzles")[1]
+
+
+def test_an_anchor_is_named_with_its_band(anchored):
+    shown = words_of(anchored)
+    assert "90 % band]" in shown
+    assert "anchored by r1-distill-qwen-32b 73.7%" in shown
+
+
+def test_tasks_of_an_overloaded_run_have_no_latency(tasks_overloaded):
+    assert tasks_overloaded["regime"] == "OVERLOADED"
+    shown = text(tasks_overloaded)
+    panel = shown[: shown.index("└")]
+    assert panel.count("unbounded") == 4
+    assert "accuracy not known OVERLOADED" in panel
+    assert "nan" not in panel
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])

@@ -18,6 +18,10 @@ from clustersim.scenario.load import load
 from clustersim.simulation import simulate
 
 
+#: What a run without tasks writes.
+PLAIN = [name for name in FILES if name != "tasks.parquet"]
+
+
 def refuse_constant(name: str) -> None:
     raise AssertionError(f"{name} is not JSON")
 
@@ -29,9 +33,16 @@ def strict(path: Path) -> dict[str, object]:
 
 def test_everything_is_written(stable, tmp_path):
     paths = write(stable, tmp_path / "out")
-    assert [path.name for path in paths] == list(FILES)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES)
+    assert [path.name for path in paths] == PLAIN
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(PLAIN)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_a_run_of_tasks_writes_them_too(tasked, tmp_path):
+    paths = write(tasked, tmp_path / "out")
+    assert [path.name for path in paths] == list(FILES)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out" / "tasks.parquet"), tasked.tasks)
+    assert strict(tmp_path / "out" / "result.json")["tasks"] == plain(tasked["tasks"])
 
 
 @pytest.mark.parametrize(
@@ -47,7 +58,7 @@ def test_outputs_choose_the_files(stable, tmp_path, output, file):
     outputs = stable.scenario.outputs.model_copy(update={output: False})
     scenario = stable.scenario.model_copy(update={"outputs": outputs})
     less = Result(**{**vars(stable), "scenario": scenario})
-    assert {path.name for path in write(less, tmp_path / "out")} == set(FILES) - {file}
+    assert {path.name for path in write(less, tmp_path / "out")} == set(PLAIN) - {file}
 
 
 def test_result_json_is_strict_and_exact(overloaded, tmp_path):
@@ -90,7 +101,7 @@ def test_the_seed_in_use_is_the_one_written(stable, tmp_path):
 def test_same_bytes_for_the_same_seed(stable, tmp_path):
     write(stable, tmp_path / "one")
     write(simulate(stable.scenario), tmp_path / "two")
-    for file in set(FILES) - {"run.json"}:
+    for file in set(PLAIN) - {"run.json"}:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
 
 

@@ -9,16 +9,26 @@ from html.parser import HTMLParser
 
 import pytest
 
+from clustersim.report import task_plots, task_sources
 from clustersim.report.html import html
-from clustersim.report.plots import MAX_POINTS, plots
+from clustersim.report.plots import MAX_POINTS, Plot, plots
 from clustersim.report.sources import sources
+from clustersim.report.tasks import views
+from clustersim.report.words import usd
+from clustersim.results.result import Result
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-quic",
 ]  # fmt: skip
-RUNS = ("stable", "overloaded", "rejecting", "rich_one")
+RUNS = ("stable", "overloaded", "rejecting", "rich_one", "tasked", "anchored", "tasks_overloaded")
+
+
+def every_plot(result: Result) -> list[Plot]:
+    """Return the plots of a page."""
+    mine = [plot for view in views(result) for plot in task_plots.plots(view)]
+    return mine + [plot for plan in result.plans for plot in plots(result, plan)]
 
 
 class Words(HTMLParser):
@@ -66,6 +76,36 @@ def test_a_run_that_finishes_nothing_is_not_said_to_keep_up(rejecting):
     assert "keeps up" not in text
 
 
+def test_tasks_are_answered_in_words(tasked):
+    m = tasked.metrics["tasks"]["puzzles"]
+    text = Words(html(tasked)).text
+    low, high = (f"{limit * 100:.0f}" for limit in m["accuracy_95"])
+    for part in ("Tasks of puzzles", "Best of n (n 4), checked by judge", f"a task costs {usd(m['usd_per_task'])}",
+                 f"{m['accuracy'] * 100:.0f} % [{low} to {high} %] are right", "one plain attempt:",
+                 "of the tokens are thrown away", "Accuracy by difficulty", "Where the tokens go",
+                 "What the accuracy rests on", "correlation of difficulty and length", "false accept",
+                 "Each arrival is a task", "as given in the scenario"):  # fmt: skip
+        assert part in text, part
+
+
+def test_what_the_accuracy_rests_on_has_evidence(tasked, anchored):
+    own = {row.figure: row for row in task_sources.sources(views(tasked)[0])}
+    assert own["accuracy of a plain attempt"].evidence == "assumed"
+    assert own["spread of ln(thinking) between attempts"].source == "the default; no measurement found"
+    assert own["true accept"].source == "as given in the scenario"
+    known = {row.figure: row for row in task_sources.sources(views(anchored)[0])}
+    assert "anchored by" in known["accuracy of a plain attempt"].source
+    assert known["how alike problems are (nu)"].value == "1.2 [0.8 to 2.5]"
+
+
+def test_tasks_of_an_overloaded_run_have_no_latency(tasks_overloaded):
+    text = Words(html(tasks_overloaded)).text
+    tiles = text[text.index("Answered rightly") : text.index("Given up")]
+    assert tiles.count("unbounded") == 4
+    assert "how often its answer is right nobody said" in text
+    assert "What the accuracy rests on" not in text
+
+
 def test_names_stay_text(rich_one):
     page = html(rich_one)
     assert "<script>alert" not in page
@@ -74,8 +114,6 @@ def test_names_stay_text(rich_one):
 
 
 def test_replications_are_shown(stable):
-    from clustersim.results.result import Result
-
     interval = {"mean": 1000.0, "low": 990.0, "high": 1010.0, "n": 5}
     several = {
         "seeds": [0, 1, 2, 3, 4],
@@ -92,10 +130,9 @@ def test_replications_are_shown(stable):
 @pytest.mark.parametrize("name", RUNS)
 def test_no_line_has_too_many_points(name, request):
     result = request.getfixturevalue(name)
-    for plan in result.plans:
-        for plot in plots(result, plan):
-            for line in plot["traces"]:
-                assert len(line["x"]) == len(line["y"]) <= MAX_POINTS
+    for plot in every_plot(result):
+        for line in plot["traces"]:
+            assert len(line["x"]) == len(line["y"]) <= MAX_POINTS
 
 
 def test_every_figure_has_evidence_and_source(rich_one):
@@ -149,13 +186,13 @@ def test_it_is_drawn_whole_and_alone(name, width, scheme, request, browser, tmp_
         assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [path.as_uri()]
         wide, inner = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         assert wide <= inner
-        expected = sum(len(plots(result, plan)) for plan in result.plans)
+        expected = len(every_plot(result))
         drawn = page.evaluate(
             "[...document.querySelectorAll('.plot')].map(e => e.querySelectorAll('.main-svg').length)"
         )
         assert len(drawn) == expected
         assert all(drawn)
-        lines = sum(len(plot["traces"]) for plan in result.plans for plot in plots(result, plan))
+        lines = sum(len(plot["traces"]) for plot in every_plot(result))
         assert page.evaluate("document.querySelectorAll('.plot .scatterlayer .trace').length") == lines
         uncoloured = page.evaluate(
             "[...document.querySelectorAll('.stack span, .key i')]"

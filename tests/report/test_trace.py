@@ -18,7 +18,7 @@ def events_of(result: Result) -> list[dict[str, object]]:
     return events
 
 
-@pytest.mark.parametrize("name", ["stable", "overloaded", "rejecting", "rich_one"])
+@pytest.mark.parametrize("name", ["stable", "overloaded", "rejecting", "rich_one", "tasked"])
 def test_tracks_are_in_order_and_slices_do_not_overlap(name, request):
     tracks = defaultdict(list)
     for event in events_of(request.getfixturevalue(name)):
@@ -34,7 +34,7 @@ def test_tracks_are_in_order_and_slices_do_not_overlap(name, request):
                 assert one["ts"] + one["dur"] <= two["ts"] + 1e-3
 
 
-@pytest.mark.parametrize("name", ["stable", "overloaded", "rich_one"])
+@pytest.mark.parametrize("name", ["stable", "overloaded", "rich_one", "tasked", "tasks_overloaded"])
 def test_requests_begin_and_end_in_pairs(name, request):
     stacks = defaultdict(list)
     for event in events_of(request.getfixturevalue(name)):
@@ -76,3 +76,25 @@ def test_it_is_bounded_and_says_so(stable, monkeypatch):
     starts = [event["ts"] for event in events if event["ph"] == "X"]
     assert min(starts) < 2e6
     assert max(starts) > 55e6
+
+
+def test_requests_of_a_task_bear_its_name_and_role(tasked):
+    rows = tasked.requests
+    events = events_of(tasked)
+    names = Counter(event["name"] for event in events if event["ph"] == "b")
+    assert names["cancelled"] == (rows["status"] == "cancelled").sum() > 0
+    assert names["useful"] == (rows["role"] == "useful").sum()
+    assert names["check"] == ((rows["role"] == "check") & (rows["status"] == "finished")).sum()
+    task = rows["task"].iloc[-1]
+    assert names[f"task {task}"] == (rows["task"] == task).sum()
+
+
+def test_tasks_are_drawn_whole(tasked):
+    outputs = tasked.scenario.outputs.model_copy(update={"max_trace_requests": 200})
+    few = Result(**{**vars(tasked), "scenario": tasked.scenario.model_copy(update={"outputs": outputs})})
+    names = Counter(event["name"] for event in events_of(few) if event["ph"] == "b")
+    size = tasked.requests["task"].value_counts()
+    drawn = {int(name.split()[1]): num for name, num in names.items() if name.startswith("task ")}
+    assert len(drawn) > 10
+    assert all(num == size[task] for task, num in drawn.items())
+    assert sum(drawn.values()) + sum(num for name, num in names.items() if name.startswith("request")) <= 200

@@ -26,12 +26,16 @@
 
   const draw = (id, figure) => {
     const traces = figure.traces.map((trace) => ({
-      type: "scatter", mode: "lines", x: trace.x, y: trace.y, text: trace.text, name: trace.name,
-      line: { color: ofSeries(trace.color), width: 2 }, hovertemplate: `${trace.hover}<extra></extra>`,
+      type: "scatter", mode: trace.marks ? "lines+markers" : "lines", x: trace.x, y: trace.y, text: trace.text, name: trace.name,
+      line: { color: ofSeries(trace.color), width: 2 }, marker: { size: 7 }, hovertemplate: `${trace.hover}<extra></extra>`,
+      error_y: trace.low && {
+        type: "data", symmetric: false, array: trace.high.map((high, i) => high - trace.y[i]),
+        arrayminus: trace.low.map((low, i) => trace.y[i] - low), color: ofSeries(trace.color), thickness: 1, width: 3,
+      },
     }));
     const x = figure.x.log
       ? { type: "log", tickvals: figure.x.ticks, ticktext: figure.x.labels, range: figure.x.range }
-      : { rangemode: "tozero" };
+      : figure.x.range ? { range: figure.x.range } : { rangemode: "tozero" };
     const y = figure.y.range ? { range: figure.y.range } : { rangemode: "tozero" };
     const layout = {
       margin: { l: 8, r: 12, t: figure.marks.length ? 44 : 10, b: 8 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",

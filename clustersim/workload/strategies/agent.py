@@ -16,10 +16,10 @@ from clustersim.workload.tasks import Answer, Call, Llm, Steps, Task
 class Agent(Strategy):
     """Think, call a tool, read what it returned, and so on; then answer.
 
-    The number of turns is geometric with the given mean, and one more for each tool call that fails, of which the model
-    is told in as many tokens; it is cut at `max_turns`. The task's thinking is spread evenly over the mean number. A
-    tool call takes an exponential time. Between turns the KV waits in the cache, and is evicted if others need the room: then it is computed
-    anew. An agent cut short, by its turns or by the length of its context, is wrong.
+    The number of turns is geometric with the given mean, and one more for each tool call that fails, of which the
+    model is told in as many tokens; it is cut at `max_turns`. The task's thinking is spread evenly over the mean
+    number. A tool call takes an exponential time. Between turns the KV waits in the cache, and is evicted if others
+    need the room: then it is computed anew. An agent cut short, by its turns or by the length of its context, is wrong.
     """
 
     kind: Literal["agent"] = "agent"

@@ -37,9 +37,7 @@ class Debate(Strategy):
     def run(self, task: Task, llm: Llm) -> Steps[Answer]:
         """See the class."""
         check_luck = task.fork().rng.random()
-        speakers = yield from all_of(
-            self._speak(task, llm, _Speaker(task), None) for _ in range(self.agents)
-        )
+        speakers = yield from all_of(self._speak(task, llm, _Speaker(task), None) for _ in range(self.agents))
         for _ in range(self.rounds - 1):
             right = sum(bool(speaker.right) for speaker in speakers)
             speakers = yield from all_of(

@@ -71,7 +71,8 @@ class TreeSearch(Strategy):
         chance = llm.success(task.difficulty, 1.0) ** (1 / self.depth)
         right = path.right and sample.luck < chance
         order = task.rng.random()
-        share = (thinking, sample.answer) if last else (max(0, thinking - 1), 1)  # a step makes a token at least
+        # A step that is not the last makes a token at least.
+        share = (thinking, sample.answer) if last else (max(0, thinking - 1), 1)
         call: Call = yield llm.generate(path.context, *share, keep=not last)
         if not call.ok:
             return None

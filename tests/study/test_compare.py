@@ -1,0 +1,163 @@
+"""Whole comparisons: pairing, ranking, what is refused, and that nothing depends on how they are run."""
+
+from __future__ import annotations
+
+import pytest
+from toy import scenario
+
+import clustersim as cs
+from clustersim.errors import InputError
+from clustersim.study import compare as package
+from clustersim.study.replicate import replicate
+
+
+def small(**changes):
+    deployment = changes.pop("deployment", {})
+    workload = {"num_requests": 40, **changes.pop("workload", {})}
+    return scenario(deployment=deployment, workload=workload, **changes)
+
+
+SLOW = {"parallelism": {"tp": 1}}
+FAST = {"parallelism": {"tp": 4}}
+
+
+@pytest.fixture(scope="module")
+def found():
+    """A is small, B has four times the accelerators, C asks so much of one that it is overloaded."""
+    rush = {"arrivals": {"kind": "poisson", "rate": "400 req/s"}, "num_requests": None}
+    return cs.compare(
+        small(deployment=SLOW), small(deployment=FAST), small(deployment=SLOW, workload=rush, horizon="15 s"),
+        replications=5,
+        processes=1, names=("one", "four", "rush"),
+    )  # fmt: skip
+
+
+def test_every_scenario_has_the_same_seeds_and_its_own_runs(found):
+    alone = replicate(small(deployment=FAST), 5, seed=0, processes=1)
+    assert list(found.seeds) == alone.seeds
+    same = [{k: v for k, v in run.items() if k != "cpu_s"} for run in alone.metrics]
+    assert [{k: v for k, v in run.items() if k != "cpu_s"} for run in found.metrics["B"]] == same
+    assert found.intervals["B"]["p99_ttft_ms"] == alone.intervals["p99_ttft_ms"]
+
+
+def test_what_does_not_keep_up_is_listed_last_without_a_rank(found):
+    assert found.regimes(found.entries[2]) == {"OVERLOADED": 5}
+    ranks = {place.entry.letter: place.rank for place in found.ranking}
+    assert ranks["C"] is None
+    assert found.ranking[-1].entry.letter == "C"
+    assert "OVERLOADED in 5 of 5" in found.ranking[-1].why_not
+    assert found.mean(found.entries[2], "p99_ttft_ms") is None
+    assert found.difference("A", "C", "p99_ttft_ms").verdict == "no value"
+    assert found.table["rank"].isna().tolist() == [False, False, True]
+
+
+def test_it_ranks_by_cost_where_fleets_differ(found):
+    assert found.by == "usd_per_output_mtok"
+    best, second = found.ranking[:2]
+    assert (best.entry.letter, best.rank, second.rank) == ("A", 1, 2)
+    assert found.pair(best.entry, second.entry).verdict == "real"
+    assert found.table["over_best"][1] == pytest.approx(4, rel=0.2)
+
+
+def test_equal_fleets_are_ranked_by_what_they_could_serve():
+    pair = cs.compare(small(), small(deployment={"precision": "fp8"}), replications=2, processes=1)
+    assert pair.by == "capacity_requests_per_s"
+    assert pair.ranking[0].entry.letter == "B"
+    assert pair.entries[1].name.startswith("toy, precision")
+
+
+def test_unlike_demand_is_found(found):
+    assert {row.path for row in found.unlike_demand} == {
+        "horizon", "workloads.0.arrivals.rate", "workloads.0.num_requests",
+    }  # fmt: skip
+
+
+def test_frames_and_json_hold_every_run(found):
+    frame = found.replications
+    assert len(frame) == 15
+    assert set(frame["seed"]) == set(found.seeds)
+    plain = found.as_json()
+    assert len(plain["differences"]) == 3 * len(found.values)
+    assert {row["letter"] for row in plain["ranking"]} == set("ABC")
+    assert "cpu_s" not in plain["intervals_95"]["A"]
+
+
+def test_equal_gpus_runs_the_scaled_fleets():
+    equal = cs.compare(small(deployment=SLOW), small(deployment=FAST), replications=2, equal="gpus", budget="8 gpus",
+                       processes=1)  # fmt: skip
+    assert {run["num_accelerators"] for runs in equal.metrics.values() for run in runs} == {8}
+    assert equal.balance.shares[1].replicas == {"serve": 2}
+
+
+def test_equal_quality_takes_the_smallest_setting_that_reaches_the_target():
+    busy = {"arrivals": {"kind": "poisson", "rate": "60 req/s"}, "num_requests": 300}
+    pair = cs.compare(
+        small(deployment={"replicas": 4}, workload=busy), small(deployment={**FAST, "replicas": 2}, workload=busy),
+        replications=2, equal="quality", target="p99_ttft_ms<=200", knobs=["deployments.0.replicas=1..4"], processes=1,
+    )  # fmt: skip
+    for entry in pair.entries:
+        search = pair.searches[entry.letter]
+        assert search.reached
+        assert entry.scenario.deployments[0].replicas == search.found
+        assert all(run["p99_ttft_ms"] < 200 for run in pair.metrics[entry.letter])
+    assert {each.rank for each in pair.ranking} <= {1, 2}
+
+
+def test_what_cannot_reach_the_target_is_not_ranked():
+    pair = cs.compare(small(deployment=SLOW), small(deployment=FAST), replications=2, equal="quality",
+                      target="p50_tpot_ms<=5", processes=1)  # fmt: skip
+    why = {place.entry.letter: place.why_not for place in pair.ranking}
+    assert "does not surely reach p50_tpot_ms <= 5" in why["A"]
+    assert why["B"] == ""
+
+
+def test_processes_change_nothing():
+    serial, parallel = (
+        cs.compare(small(deployment=SLOW), small(deployment=FAST), replications=2, processes=num).as_json()
+        for num in (1, 2)
+    )
+    assert serial == parallel
+
+
+def test_progress_is_told_run_by_run():
+    told = []
+    cs.compare(small(deployment=SLOW), small(deployment=FAST), replications=2, processes=1,
+               done=lambda *each: told.append(each))  # fmt: skip
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"by": "p99_tftt_ms"}, 'no metric "p99_tftt_ms". Did you mean "p99_ttft_ms"'),
+        ({"by": "mean_batch"}, "neither better nor worse"),
+        ({"by": "deployments.srve.mfu"}, "deployment in every scenario"),
+        ({"metrics": ["p99"]}, "--metric p99"),
+        ({"replications": 1}, "wants 2 at least"),
+        ({"equal": "quality"}, "wants a target"),
+        ({"target": 0.8}, "are for --equal quality"),
+        ({"equal": "quality", "target": 0.8, "budget": "3 MW"}, "has no budget"),
+        ({"equal": "cost", "budget": "3 MW"}, "is a power"),
+        ({"equal": "quality", "target": 0.8, "knobs": ["deployments.0.replica=1..3"]}, "no scenario has the setting"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_found_before_anything_runs(options, says, monkeypatch):
+    monkeypatch.setattr(package, "metrics_of", lambda *_: pytest.fail("it ran"))
+    with pytest.raises(InputError) as error:
+        cs.compare(small(deployment=SLOW), small(deployment=FAST), **options)
+    assert says in str(error.value)
+
+
+def test_the_same_scenario_twice_is_refused():
+    with pytest.raises(InputError, match='A \\("a"\\) and C \\("c"\\) are the same scenario'):
+        cs.compare(small(), small(deployment=FAST), small(name="other", seed=9), names=("a", "b", "c"))
+    with pytest.raises(InputError, match="2 to 12 scenarios, not 1"):
+        cs.compare(small())
+
+
+def test_every_metric_of_a_run_has_a_known_side():
+    from clustersim.study.compare.objective import check_name
+    from clustersim.study.replicate import numbers
+
+    for key in numbers(cs.simulate(small()).metrics):
+        check_name(key, [small()], "--by")
