@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from clustersim.simulation import simulate
     from clustersim.study.compare import Comparison, compare
     from clustersim.study.replicate import Replications, replicate
+    from clustersim.study.tradeoff import Tradeoff, tradeoff
 
 #: Public name -> the module it lives in; imported when first used, so that `import clustersim` is quick.
 _HOMES: Mapping[str, str] = MappingProxyType(
@@ -34,17 +35,19 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "Replications": "clustersim.study.replicate",
         "Result": "clustersim.results.result",
         "Scenario": "clustersim.scenario.schema",
+        "Tradeoff": "clustersim.study.tradeoff",
         "compare": "clustersim.study.compare",
         "load": "clustersim.scenario.load",
         "register": "clustersim.kinds",
         "replicate": "clustersim.study.replicate",
         "simulate": "clustersim.simulation",
+        "tradeoff": "clustersim.study.tradeoff",
         "write": "clustersim.report.folder",
     }
 )
 __all__ = [
-    "Comparison", "InputError", "Part", "Replications", "Result", "Scenario", "compare", "load", "register",
-    "replicate", "simulate", "write",
+    "Comparison", "InputError", "Part", "Replications", "Result", "Scenario", "Tradeoff", "compare", "load",
+    "register", "replicate", "simulate", "tradeoff", "write",
 ]  # fmt: skip
 
 

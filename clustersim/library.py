@@ -26,6 +26,7 @@ SHELVES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "studies": ("scenarios", ".yaml"),
         "benchmarks": ("scenarios/benchmarks", ".yaml"),
         "trained_models": ("scenarios/trained_models", ".yaml"),
+        "claims": ("scenarios/claims", ".yaml"),
     }
 )
 

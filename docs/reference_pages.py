@@ -33,8 +33,21 @@ from clustersim.models.precision import Precision
 from clustersim.models.spec import ModelSpec
 from clustersim.scenario.schema import Cluster, Deployment, Engine, Outputs, Scenario, SiteFleet
 from clustersim.study.catalogue import SUBJECTS, catalogue
+from clustersim.study.tradeoff.schema import (
+    Demand,
+    LatencySlo,
+    Policy,
+    ReinforcementLearning,
+    ServingSide,
+    Span,
+    Target,
+    TradeoffStudy,
+    TrainingSide,
+)
+from clustersim.training.post_training import PostTraining
 from clustersim.units import Quantity
-from clustersim.workload.workload import Slo, Tenant, TraceSource, Workload
+from clustersim.workload.verifier import Verifier
+from clustersim.workload.workload import Slo, Tasks, Tenant, TraceSource, Workload
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -43,7 +56,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 _NOTE = "*This page is written from the code when the documentation is built.*\n"
 _SCENARIO = (Scenario, SiteFleet, Cluster, Deployment, Parallelism, Precision, Workload, Tenant, TraceSource, Slo,
-             Engine, Outputs)  # fmt: skip
+             Tasks, Verifier, Engine, Outputs)  # fmt: skip
+_STUDY = (TradeoffStudy, Target, Demand, LatencySlo, TrainingSide, ReinforcementLearning, PostTraining, ServingSide,
+          Policy, Span)  # fmt: skip
 #: Fields that a model fills in before it validates.
 _DERIVED = ((Precision, "activations"), (Precision, "kv_cache"))
 _HARDWARE = (Node, Accelerator, Link, Site, ServingEngine)
@@ -84,13 +99,24 @@ def scenario_page() -> str:
         "Beside the keys below, a scenario may say `extends:` (a file beside it, or a built-in: mappings merge "
         "key by key, a list or a part of another `kind` replaces), and `workload:` in place of a `workloads:` of one. "
         "A workload may say `use:` to start from a built-in.\n",
-        "Where a node, accelerator, link, site or serving engine is wanted, write its name, a variation "
+        "Where a node, accelerator, link, site or serving engine is wanted, write its name, a file of your own "
+        "(`./engine.yaml`, from the file that says it), a variation on either "
         "(`{base: h100-sxm, memory_bandwidth: 6 TB/s}`), or the whole with a `name`.\n",
     ]  # fmt: skip
     parts += [_model(model) for model in _SCENARIO]
     parts.append("# Hardware specs\n\nEach figure is a quantity, or `{value, evidence, source, date}`.\n")
     parts += [_model(model) for model in _HARDWARE]
     return "\n".join(parts)
+
+
+def study_page() -> str:
+    """Return every key of a tradeoff study."""
+    parts = [
+        "# Tradeoff studies", _NOTE,
+        "A file that says `study: tradeoff`; see [how](../howto/train-or-think.md). Written as "
+        "[scenario files](scenario.md) are.\n",
+    ]  # fmt: skip
+    return "\n".join([*parts, *(_model(model) for model in _STUDY)])
 
 
 def parts_page() -> str:
@@ -119,7 +145,9 @@ def library_page() -> str:
         "The same as `clustersim list`. FLOP/s are dense, bandwidths per direction.\n",
     ]
     for subject in [
-        subject for subject in SUBJECTS if not any(subject.startswith(family) for family in FAMILIES)
+        subject
+        for subject in SUBJECTS
+        if not any(subject.startswith(family.removesuffix("y")) for family in FAMILIES)
     ]:
         rows = catalogue(subject)
         heads = list(rows[0])
@@ -164,6 +192,7 @@ def root_page(name: str) -> Callable[[], str]:
 PAGES: Mapping[str, Callable[[], str]] = {
     "reference/cli.md": cli_page,
     "reference/scenario.md": scenario_page,
+    "reference/study.md": study_page,
     "reference/parts.md": parts_page,
     "reference/library.md": library_page,
     "reference/python.md": python_page,
@@ -235,6 +264,8 @@ _WORDS = {
 def _word(annotation: Any) -> str:
     if annotation in _SCENARIO:
         return f"[{annotation.__name__}](scenario.md#{annotation.__name__.lower()})"
+    if annotation in _STUDY:
+        return f"[{annotation.__name__}](study.md#{annotation.__name__.lower()})"
     if inspect.isclass(annotation) and issubclass(annotation, Part):
         return "a part"
     return _WORDS.get(annotation, getattr(annotation, "__name__", "value"))

@@ -19,6 +19,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "compare",
             "Compare scenarios under the same seeds: which is better, and how sure is that?",
         ),
+        "tradeoff": ("tradeoff", "Train more, or think longer? The cheapest way to a quality target."),
         "check": ("check", "Check a scenario: its form, its names, and whether the models fit in memory."),
         "explain": ("explain", "Account for one prefill and one decode step, operator by operator."),
         "calibrate-from": ("calibrate_from", "Fit a serving engine to what a running one showed."),

@@ -42,6 +42,9 @@ def _latency(view: TaskView) -> Plot:
     return {**plot, "title": "Latency of tasks"}
 
 
+_RIGHT: Plot = {"title": "tasks answered rightly (%)", "range": [-2, 102]}
+
+
 def _accuracy(view: TaskView) -> Iterator[Plot]:
     """Yield accuracy by difficulty, and by tokens."""
     known = view.frame[view.frame["correct"].notna()].sort_values("difficulty", kind="stable")
@@ -49,37 +52,41 @@ def _accuracy(view: TaskView) -> Iterator[Plot]:
         return
     groups = _groups(known)
     quantile = [float(group["difficulty"].mean() * 100) for group in groups]
-    each = [(int(group["correct"].sum()), len(group)) for group in groups]
-    shares = [right / num * 100 for right, num in each]
-    limits = [_wilson(right, num) for right, num in each]
-    errors = {"low": [low * 100 for low, _ in limits], "high": [high * 100 for _, high in limits]}
-    text = [
-        f"{right} of {num} tasks, hardness {group['difficulty'].min():.0%} to {group['difficulty'].max():.0%}"
-        for (right, num), group in zip(each, groups, strict=True)
-    ]
-    seen = {
-        "y": shares, "name": "with the strategy", "color": "accuracy", "marks": True, **errors,
-        "text": text, "hover": "%{y:.0f} % right<br>%{text}",
-    }  # fmt: skip
-    plain = {
-        "x": quantile, "y": [float(group["success"].mean() * 100) for group in groups],
-        "name": "one plain attempt (chance)", "color": "plain", "hover": "one plain attempt: %{y:.0f} %",
-    }  # fmt: skip
-    sizes = {len(group) for group in groups}
-    size = f"{min(sizes)}" if len(sizes) == 1 else f"{min(sizes)} to {max(sizes)}"
-    note = f"Groups of {size} tasks by difficulty; bars are 95 % intervals of chance."
-    right_axis = {"title": "tasks answered rightly (%)", "range": [-2, 102]}
+    chance = [float(group["success"].mean() * 100) for group in groups]
+    seen = _seen(groups)
+    traces = [{"x": quantile, **seen}]
+    if np.isfinite(chance).all():
+        traces.append({
+            "x": quantile, "y": chance, "name": "one plain attempt (chance)", "color": "plain",
+            "hover": "one plain attempt: %{y:.0f} %",
+        })  # fmt: skip
+    sizes = sorted({len(group) for group in groups})
+    size = " to ".join(map(str, dict.fromkeys((sizes[0], sizes[-1]))))
     yield {
-        "title": "Accuracy by difficulty", "note": note, "wide": False, "legend": True, "marks": [],
-        "traces": [{"x": quantile, **seen}, plain] if not np.isnan(plain["y"]).any() else [{"x": quantile, **seen}],
-        "x": {"title": "quantile of difficulty (%): 100 is hardest", "range": [0, 100]}, "y": right_axis,
+        "title": "Accuracy by difficulty", "wide": False, "legend": True, "marks": [], "traces": traces,
+        "note": f"Groups of {size} tasks by difficulty; bars are 95 % intervals of chance.",
+        "x": {"title": "quantile of difficulty (%): 100 is hardest", "range": [0, 100]}, "y": _RIGHT,
     }  # fmt: skip
     tokens = [float(group["output_tokens"].mean()) for group in groups]
     yield {
         "title": "Tokens and accuracy", "wide": False, "legend": False, "marks": [],
         "note": "The same groups, from the easiest to the hardest along the line.",
         "traces": [{"x": tokens, **seen, "hover": "%{x:,.0f} tokens a task, %{y:.0f} % right<br>%{text}"}],
-        "x": {"title": "output tokens a task, mean of the group"}, "y": right_axis,
+        "x": {"title": "output tokens a task, mean of the group"}, "y": _RIGHT,
+    }  # fmt: skip
+
+
+def _seen(groups: list[pd.DataFrame]) -> Plot:
+    """Return the share of each group that was answered rightly, with its interval, as a line without its x."""
+    each = [(int(group["correct"].sum()), len(group)) for group in groups]
+    limits = [_wilson(right, num) for right, num in each]
+    spans = [f"{group['difficulty'].min():.0%} to {group['difficulty'].max():.0%}" for group in groups]
+    return {
+        "y": [right / num * 100 for right, num in each], "marks": True,
+        "name": "with the strategy", "color": "accuracy",
+        "low": [low * 100 for low, _ in limits], "high": [high * 100 for _, high in limits],
+        "text": [f"{right} of {num} tasks, difficulty {span}" for (right, num), span in zip(each, spans, strict=True)],
+        "hover": "%{y:.0f} % right<br>%{text}",
     }  # fmt: skip
 
 

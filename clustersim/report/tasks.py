@@ -57,7 +57,8 @@ class TaskView:
         frame = self.result.tasks
         start, end = self.result.metrics["window_s"]
         mine = (frame["workload"] == self.workload.name) & frame["finish_s"].notna()
-        return frame[mine & (frame["arrival_s"] >= start) & (frame["arrival_s"] <= end)]
+        found: pd.DataFrame = frame[mine & (frame["arrival_s"] >= start) & (frame["arrival_s"] <= end)]
+        return found
 
     @cached_property
     def plans(self) -> list[DeploymentPlan]:
@@ -70,7 +71,8 @@ class TaskView:
     def regime(self) -> str:
         """The worst regime among its deployments."""
         every = self.result.metrics["deployments"]
-        return max((every[plan.deployment.name]["regime"] for plan in self.plans), key=_REGIMES.index)
+        regimes: list[str] = [every[plan.deployment.name]["regime"] for plan in self.plans]
+        return max(regimes, key=_REGIMES.index)
 
     def latency(self, name: str, stat: str) -> str:
         """Return a latency of tasks with its unit; "unbounded" where a deployment that they use is overloaded."""
@@ -93,8 +95,8 @@ class TaskView:
 
 
 def views(result: Result) -> list[TaskView]:
-    """Return the workloads that have tasks."""
-    workloads = result.scenario.workloads
+    """Return the workloads that have tasks; none where no task came."""
+    workloads = result.scenario.workloads if "tasks" in result.metrics else []
     return [TaskView(result, index) for index, workload in enumerate(workloads) if workload.tasks is not None]
 
 

@@ -149,6 +149,7 @@ _SHELVES: Mapping[str, Callable[[str], Row]] = MappingProxyType(
         "engines": _engine,
         "workloads": _yaml("workloads"),
         "scenarios": _yaml("scenarios"),
+        "studies": _yaml("studies"),
         "benchmarks": _benchmark,
         "trained_models": _trained_model,
     }

@@ -47,7 +47,8 @@ def test_paged_decode_is_attention(dtype, contexts, heads, kv_heads, page, monke
     q = draw(cpu(), dtype, len(contexts), heads, size) * 20
     dealt = torch.randperm(pages)
     batch = paged.groups(contexts, page, kv_heads, 2 * kv_heads * size * 4, dealt)
-    assert [group.begin for group in batch[1:]] == [group.end for group in batch[:-1]]
+    places = torch.cat([torch.arange(len(contexts))[group.where] for group in batch])
+    assert sorted(places.tolist()) == list(range(len(contexts)))
     out = paged.paged_decode(q, k, v, batch, paged.scratch(batch, page * size, k, 2))
     used = 0
     for row, length in enumerate(contexts):
@@ -96,6 +97,16 @@ def test_prefill_sees_its_past_and_no_future(tokens, past) -> None:
         torch.testing.assert_close(
             out[0, :, i], naive_attention(q[0, :, i], keys, values, 32**-0.5), atol=1e-5, rtol=1e-4
         )
+
+
+def test_sequences_of_like_length_are_attended_to_together() -> None:
+    """Uneven batches cost little more than even ones, so that their total context says how long they take."""
+    contexts = [300, 24, 160, 200, 290, 90, 100, 170, 30]
+    pages = paged.num_pages(contexts, 16)
+    found = paged.groups(contexts, 16, 4, 1024, torch.arange(pages))
+    assert [group.sequences for group in found] == [5, 2, 2]
+    assert isinstance(paged.groups([128] * 4, 16, 4, 1024, torch.arange(32))[0].where, slice)
+    assert paged.groups([128] * 4, 16, 4, 1024, torch.arange(32))[0].beyond is None
 
 
 def test_lengths_add_up() -> None:

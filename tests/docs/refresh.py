@@ -1,4 +1,7 @@
-"""Run the commands of blocks marked `<!-- shown -->` and write what they print: python tests/docs/refresh.py."""
+"""Write anew what the documentation shows of the program: python tests/docs/refresh.py.
+
+Blocks marked `<!-- shown -->` get what their commands print, and a page the list of what runs on a GPU alone.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import gpu_paths
 from pages import PAGES
 
 _SHOWN = re.compile(r"(<!-- shown -->\n```console\n)\$ clustersim (.*)\n(?:.*\n)*?(```\n)")
@@ -16,6 +20,7 @@ _SHOWN = re.compile(r"(<!-- shown -->\n```console\n)\$ clustersim (.*)\n(?:.*\n)
 
 def main() -> None:
     """Rewrite the pages in place."""
+    gpu_paths.PAGE.write_text(gpu_paths.page(), encoding="utf-8")
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         new = _SHOWN.sub(

@@ -129,10 +129,11 @@ def test_yaml_without_a_title_is_a_fragment_that_parses() -> None:
 def test_every_metric_is_explained() -> None:
     scenario = cs.load("chat_h100", ["horizon=5 s", "warm_up=none"])
     metrics = cs.simulate(scenario).metrics
+    tasked = cs.simulate(cs.load("best_of_n", ["horizon=1 min", "warm_up=none"])).metrics
     stats = "mean|median|std|" + "|".join(f"p{p}" for p in PERCENTILES)
     keys = {
         re.sub(rf"^({stats})_(\w+)_ms$", r"*_\2_ms", key)
-        for key in (*metrics, *metrics["deployments"]["chat"])
+        for key in (*metrics, *metrics["deployments"]["chat"], *tasked, *tasked["tasks"]["questions"])
     }
     pages = ("metrics.md", "energy-and-cost.md")
     said = set()
@@ -148,7 +149,7 @@ def test_counts_in_the_readme_are_those_of_the_library() -> None:
     from clustersim import library
 
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for shelf in ("accelerators", "nodes", "sites", "models"):
+    for shelf in ("accelerators", "nodes", "sites", "models", "benchmarks"):
         assert f"{len(library.names(shelf))} {shelf}" in text
 
 

@@ -17,7 +17,6 @@ from clustersim.results.result import Result
 from clustersim.scenario.load import load
 from clustersim.simulation import simulate
 
-
 #: What a run without tasks writes.
 PLAIN = [name for name in FILES if name != "tasks.parquet"]
 

@@ -131,7 +131,7 @@ def test_progress_is_told_run_by_run():
     [
         ({"by": "p99_tftt_ms"}, 'no metric "p99_tftt_ms". Did you mean "p99_ttft_ms"'),
         ({"by": "mean_batch"}, "neither better nor worse"),
-        ({"by": "deployments.srve.mfu"}, "deployment in every scenario"),
+        ({"by": "deployments.srve.mfu"}, 'Did you mean "deployments.serve"'),
         ({"metrics": ["p99"]}, "--metric p99"),
         ({"replications": 1}, "wants 2 at least"),
         ({"equal": "quality"}, "wants a target"),

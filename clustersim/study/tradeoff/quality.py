@@ -77,7 +77,9 @@ class Needs:
         numbers, law = self.solver.parameters, self.solver.law
         if self.solver.mode == "log_compute":
             return np.asarray(REFERENCE_FLOPS * 10.0 ** (capability / numbers.logit_per_decade_compute))
-        reducible = float(law.optimal_loss(REFERENCE_FLOPS)) - law.irreducible - capability / numbers.logit_per_nat
+        reducible = (
+            float(law.optimal_loss(REFERENCE_FLOPS)) - law.irreducible - capability / numbers.logit_per_nat
+        )
         with np.errstate(divide="ignore"):
             inverse = law.compute_coefficient / np.maximum(reducible, 0.0)
         flops = inverse ** (1.0 / law.compute_exponent)
@@ -93,7 +95,9 @@ class Needs:
         with np.errstate(divide="ignore", invalid="ignore"):
             loss = law.irreducible + law.compute_coefficient * own**-law.compute_exponent
         fresh = law.tokens_for(loss[..., None], self.counted(sizes))
-        return _seen(np.where(np.isnan(fresh), np.inf, fresh), study.training.data_tokens, numbers.repetition_decay)
+        return _seen(
+            np.where(np.isnan(fresh), np.inf, fresh), study.training.data_tokens, numbers.repetition_decay
+        )
 
     def counted(self, sizes: Floats) -> Floats:
         """Return active weights as the anchor's are counted: those of a model of its sparsity with the same loss."""

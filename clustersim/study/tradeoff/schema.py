@@ -153,7 +153,7 @@ class Policy(Value):
 
 
 class TradeoffStudy(Value):
-    """For a quality target, a demand and an SLO: which training, thinking and fleet cost least?"""
+    """Which training, thinking and fleet reach a quality target for a demand, within an SLO, at least cost."""
 
     study: Literal["tradeoff"]
     name: str
@@ -175,7 +175,7 @@ class TradeoffStudy(Value):
     """By name: chain_of_thought, vote, or best_of_n with a verifier that is a program."""
     policies: Annotated[dict[Name, Policy], Field(min_length=2, max_length=2)]
     """Two: the one that trains more, then the one that thinks longer."""
-    draws: Annotated[int, Field(ge=20)] = 300
+    draws: Annotated[int, Field(ge=20)] = 1000
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -185,17 +185,22 @@ class TradeoffStudy(Value):
                 raise PydanticCustomError("order", f"{name} must rise")
         for name, strategy in self.strategies.items():
             _check_strategy(name, strategy)
+        if not any(isinstance(each, ChainOfThought) for each in self.strategies.values()):
+            raise PydanticCustomError(
+                "strategies", "one strategy must be chain_of_thought: rollouts are priced as its"
+            )
         for name, policy in self.policies.items():
             lost = [each for each in policy.strategies if each not in self.strategies]
             if lost:
                 raise PydanticCustomError(
                     "strategy",
-                    f"policies.{name}: no strategy \"{lost[0]}\"; choices: {', '.join(self.strategies)}",
+                    f'policies.{name}: no strategy "{lost[0]}"; choices: {", ".join(self.strategies)}',
                 )
             if policy.min_thinking > self.thinking[-1] or policy.max_thinking < self.thinking[0]:
                 raise PydanticCustomError(
                     "thinking",
-                    f"policies.{name}: its thinking lies outside of what is simulated, {self.thinking[0]:g} to {self.thinking[-1]:g}",
+                    f"policies.{name}: its thinking lies outside of what is simulated, "
+                    f"{self.thinking[0]:g} to {self.thinking[-1]:g}",
                 )  # fmt: skip
         return self
 
@@ -208,17 +213,22 @@ def _check_strategy(name: str, strategy: AnyStrategy) -> None:
     plain = ChainOfThought()
     if isinstance(strategy, ChainOfThought):
         if strategy != plain:
-            raise PydanticCustomError("scale", f"strategies.{name}: leave out `scale`; `thinking` says how long")
+            raise PydanticCustomError(
+                "scale", f"strategies.{name}: leave out `scale`; `thinking` says how long"
+            )
         return
     if not isinstance(strategy, Vote | BestOfN):
         raise PydanticCustomError(
             "strategy",
-            f"strategies.{name}: of {strategy.kind} no closed form of accuracy is known; use chain_of_thought, vote or best_of_n",
+            f"strategies.{name}: of {strategy.kind} no closed form of accuracy is known; use chain_of_thought, vote or "
+            "best_of_n",
         )  # fmt: skip
     if strategy.sample != plain:
         raise PydanticCustomError("sample", f"strategies.{name}: samples must be plain chains of thought")
     if isinstance(strategy, BestOfN) and strategy.verifier.to is not None:
-        raise PydanticCustomError("verifier", f"strategies.{name}: only verifiers that are programs; leave out `to`")
+        raise PydanticCustomError(
+            "verifier", f"strategies.{name}: only verifiers that are programs; leave out `to`"
+        )
 
 
 def load_study(source: str | Path, settings: Sequence[str] = ()) -> TradeoffStudy:
@@ -228,8 +238,8 @@ def load_study(source: str | Path, settings: Sequence[str] = ()) -> TradeoffStud
     """
     document = read(source, "studies")
     if not isinstance(document.data, dict) or document.data.get("study") != "tradeoff":
-        place = str(document.place(()))
-        raise InputError([Problem(place, "is no tradeoff study: it must say `study: tradeoff`. A scenario is for `run`")])  # fmt: skip
+        what = "is no tradeoff study: it must say `study: tradeoff`; a scenario is for `clustersim run`"
+        raise InputError([Problem(str(document.place(())), what)])
     for setting in settings:
         document = apply_setting(document, setting)
     try:

@@ -2,49 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from math import ceil, exp, log, log2, sqrt
+from math import ceil, exp, log, sqrt
 
 import numpy as np
 
 from clustersim.cost.account import account
 from clustersim.errors import InputError
-from clustersim.models.layout import Parallelism
-from clustersim.models.spec import ModelSpec
-from clustersim.quality.benchmark import load_benchmark
-from clustersim.records import ANSWERED, Floats
+from clustersim.records import ANSWERED
 from clustersim.results.energy import bill
 from clustersim.results.regime import load_of
 from clustersim.results.served import Served, serve
-from clustersim.scenario.plan import DeploymentPlan, plan
+from clustersim.scenario.plan import DeploymentPlan
 from clustersim.scenario.schema import Scenario
 from clustersim.simulation.world import World
+from clustersim.study.tradeoff.replica import Cell, closed_form_rate, lengths, mean_seconds, plan_of, powers
 from clustersim.study.tradeoff.schema import TradeoffStudy
-from clustersim.training.shapes import dense, moe
 
 #: Steps of the search; the rate is bracketed to this factor, and interpolated inside.
 _STEP, _FINE = 1.35, 1.12
 _MOST_TRIALS = 12
-#: Samples longer than this many standard deviations of their logarithm are drawn again.
-_LONGEST_SIGMAS = 3.0
 #: The run goes on for so many times the tasks in flight.
 _IN_FLIGHT = 5
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A size, a strategy and a length of thinking. `sample_accuracy` decides when a vote or a search may stop."""
-
-    size: float
-    strategy: str
-    thinking: float
-    sample_accuracy: float
-
-
-@dataclass(frozen=True)
-class Served1:
+class Carried:
     """What a replica carries of a cell. Rates are tasks a second at the SLO's edge."""
 
     cell: Cell
@@ -68,17 +51,12 @@ class Served1:
     """Why the SLO cannot be met; then nothing else is known."""
 
 
-def spec_of(study: TradeoffStudy, size: float) -> ModelSpec:
-    """Return a model of so many active weights, dense or a mixture of experts as the study says."""
-    return dense(size) if study.sparsity == 1 else moe(size, study.sparsity)
-
-
-def measure(study: TradeoffStudy, cell: Cell, seed: int) -> Served1:
+def measure(study: TradeoffStudy, cell: Cell, seed: int) -> Carried:
     """Return what one replica carries of a cell, on the parallelism that is cheapest a query in closed form."""
     reasons, found = [], []
-    for ranks in _powers(study.serving.max_accelerators):
+    for ranks in powers(study.serving.max_accelerators):
         try:
-            plans = _plan(study, cell.size, ranks)
+            plans = plan_of(study, cell.size, ranks)
         except InputError as error:
             reasons.append(str(error.problems[0].what))
             continue
@@ -87,15 +65,15 @@ def measure(study: TradeoffStudy, cell: Cell, seed: int) -> Served1:
             found.append((rate / ranks, ranks, rate))
         reasons.append(why)
     if not found:
-        return Served1(cell, why_not=reasons[-1] if reasons else "no parallelism")
+        return Carried(cell, why_not=reasons[-1] if reasons else "no parallelism")
     _, ranks, guess = max(found)
-    return _search(_Trial(study, cell, _plan(study, cell.size, ranks)), ranks, guess, seed)
+    return _search(_Trial(study, cell, plan_of(study, cell.size, ranks)), ranks, guess, seed)
 
 
-def _search(trial: _Trial, ranks: int, guess: float, seed: int) -> Served1:
+def _search(trial: _Trial, ranks: int, guess: float, seed: int) -> Carried:
     first, limit, last, trials = _highest(trial, guess, seed)
     if last is None:
-        return Served1(trial.cell, why_not=f"one replica misses {limit} at every rate that was tried")
+        return Carried(trial.cell, why_not=f"one replica misses {limit} at every rate that was tried")
     again, _, second, more = _highest(trial, first, seed + 1_000_003)
     rates = [first, again] if second is not None else [first]
     sd = abs(log(rates[0] / rates[-1])) / 2 if second is not None else log(_STEP)
@@ -105,7 +83,7 @@ def _search(trial: _Trial, ranks: int, guess: float, seed: int) -> Served1:
     cost = bill(plans, served, spent)
     busy = float(np.mean(cost.busy_w)) if len(cost.busy_w) else cost.idle_w
     pue = plans.site.pue.value
-    return Served1(
+    return Carried(
         trial.cell, ranks, exp(sum(map(log, rates)) / len(rates)), sd, busy * pue, cost.idle_w * pue,
         spent.rel_error, tuple(sorted(spent.evidence.items())), tokens, limit, trials + more,
     )  # fmt: skip
@@ -174,7 +152,9 @@ class _Trial:
             for name, limit in self.study.slo.limits.items()
         }
         which = max(over, key=lambda name: over[name])
-        if load_of(self.plan, view, True).regime == "OVERLOADED" or view.num_rejected:
+        if view.num_rejected:
+            return float("inf"), "room for its longest sample in the KV cache", (view, self.plan, 0.0)
+        if load_of(self.plan, view, True).regime == "OVERLOADED":
             return float("inf"), "a queue that does not grow", (view, self.plan, 0.0)
         made = world.records.column("thinking_tokens") + world.records.column("answer_tokens")
         return over[which], which, (view, self.plan, float(made.sum()) / len(arrival))
@@ -189,7 +169,10 @@ class _Trial:
         seconds = mean_seconds(self.study, self.cell, self.plan, rate)
         num = max(self.study.serving.tasks, ceil(_IN_FLIGHT * rate * seconds))
         base = self.plan.deployment
-        tasks = {"strategy": self.study.strategies[self.cell.strategy], "accuracy": min(0.999, self.cell.sample_accuracy)}
+        tasks = {
+            "strategy": self.study.strategies[self.cell.strategy],
+            "accuracy": min(0.999, self.cell.sample_accuracy),
+        }
         workload = {
             "name": "queries",
             "arrivals": {"kind": "poisson", "rate": f"{rate!r} req/s"},
@@ -202,102 +185,3 @@ class _Trial:
         return Scenario.model_validate(
             {"name": "cell", "fleet": fleet, "deployments": [base], "workloads": [workload]}
         )
-
-
-def lengths(study: TradeoffStudy, cell: Cell) -> dict[str, object]:
-    """Return the lengths of a query's plain attempt: thinking is lognormal, as on the benchmark."""
-    sigma = load_benchmark(study.target.benchmark).thinking_sigma.value
-    thinking = {"kind": "lognormal", "mean": cell.thinking, "sigma": sigma, "max": _longest(cell.thinking, sigma)}
-    return {
-        "kind": "independent",
-        "input": {"kind": "fixed", "value": study.demand.prompt_tokens},
-        "thinking": thinking,
-        "answer": {"kind": "fixed", "value": study.demand.answer_tokens},
-    }  # fmt: skip
-
-
-def _longest(mean: float, sigma: float) -> float:
-    return mean * exp(_LONGEST_SIGMAS * sigma - sigma**2 / 2)
-
-
-def mean_seconds(study: TradeoffStudy, cell: Cell, plans: DeploymentPlan, rate: float) -> float:
-    """Return about how long a task is in flight at a rate: its mean tokens at the batch that the rate makes."""
-    tokens = cell.thinking + study.demand.answer_tokens
-    samples = getattr(study.strategies[cell.strategy], "n", 1)
-    context = study.demand.prompt_tokens + tokens / 2
-    batch = 1
-    for _ in range(12):  # a fixed point: more in flight make slower steps
-        step = plans.step_time.decode(batch).at(batch * context)
-        batch = min(_slots(plans, context), max(1, round(rate * samples * tokens * step)))
-    return float(tokens * plans.step_time.decode(batch).at(batch * context) * (1.6 if samples > 1 else 1.0))
-
-
-def closed_form_rate(study: TradeoffStudy, cell: Cell, plans: DeploymentPlan) -> tuple[float, str]:
-    """Return a first guess of the highest rate, tasks a second, and why there is none (0): steady batches, no queue."""
-    sigma = load_benchmark(study.target.benchmark).thinking_sigma.value
-    long = cell.thinking * exp(1.645 * sigma - sigma**2 / 2) + study.demand.answer_tokens
-    tokens = cell.thinking + study.demand.answer_tokens
-    samples = getattr(study.strategies[cell.strategy], "n", 1)
-    context = study.demand.prompt_tokens + tokens / 2
-    limits = study.slo.limits
-    most = min(
-        limits.get("tpot", np.inf), limits.get("e2el", np.inf) / long,
-        limits.get("ttfo", np.inf) / max(long - study.demand.answer_tokens, 1.0),
-    )  # fmt: skip
-    slots = _slots(plans, context)
-    if slots < samples:
-        return 0.0, f"its KV cache holds {slots} of {samples} samples"
-    fitting = [b for b in _powers(slots) if plans.step_time.decode(b).at(b * context) <= most]
-    if not fitting:
-        step = plans.step_time.decode(1).at(context)
-        return 0.0, f"a step takes {step * 1e3:.0f} ms alone, and the SLO leaves {most * 1e3:.1f} ms a token"
-    batch = fitting[-1]
-    step = plans.step_time.decode(batch).at(batch * context)
-    return 0.85 * batch / step / tokens / samples, ""
-
-
-def _slots(plans: DeploymentPlan, context: float) -> int:
-    memory, scheduler = plans.memory, plans.deployment.scheduler
-    ranks = plans.deployment.parallelism.attention_dp
-    return max(0, min(scheduler.max_num_seqs * ranks, int(0.9 * memory.tokens_per_rank * ranks / context)))
-
-
-def _powers(most: int) -> Iterator[int]:
-    return (2**n for n in range(int(log2(most)) + 1)) if most >= 1 else iter(())
-
-
-@lru_cache(maxsize=32)
-def _planned(text: str, size: float, ranks: int) -> DeploymentPlan:
-    study = TradeoffStudy.model_validate_json(text)
-    spec, side = spec_of(study, size), study.serving
-    layout = Parallelism(tp=ranks) if spec.moe is None else Parallelism(ep=ranks, attention_dp=ranks)
-    cluster = {
-        "name": "serve", "node": side.node, "count": ceil(ranks / side.node.count), "price": side.price,
-    }  # fmt: skip
-    deployment = {
-        "name": "replica", "model": spec, "on": "serve", "precision": side.precision, "parallelism": layout,
-        "serving_engine": side.engine,
-    }  # fmt: skip
-    workload = {
-        "name": "queries", "arrivals": {"kind": "poisson", "rate": "1 req/s"},
-        "lengths": {"kind": "fixed", "input": 1, "answer": 1},
-    }  # fmt: skip
-    scenario = Scenario.model_validate(
-        {"name": "cell", "fleet": [{"site": side.site, "clusters": [cluster]}], "deployments": [deployment],
-         "workloads": [workload]}
-    )  # fmt: skip
-    return plan(scenario)[0]
-
-
-def _plan(study: TradeoffStudy, size: float, ranks: int) -> DeploymentPlan:
-    return _planned(study_text(study), size, ranks)
-
-
-def study_text(study: TradeoffStudy) -> str:
-    """Return a study as JSON of what was given, which pickles and hashes."""
-    return study.model_dump_json(exclude_unset=True)
-
-
-def rates(found: list[Served1]) -> Floats:
-    """Return tasks a second of cells, nan where the SLO cannot be met."""
-    return np.array([each.tasks_per_s for each in found])
