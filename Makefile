@@ -26,8 +26,9 @@ check: .venv/with-dev ## lint, format, types, dependencies between packages
 	$(BIN)/mypy clustersim calibrate kernels
 	$(BIN)/lint-imports
 
-bench: .venv/core ## requests and tokens simulated by CPU second
+bench: .venv/core ## requests, tokens and tasks simulated by CPU second
 	$(BIN)/python tests/benchmarks/bench_tokens.py
+	$(BIN)/python tests/benchmarks/bench_tasks.py
 
 docs: .venv/with-dev ## the documentation, into site/
 	$(BIN)/mkdocs build --strict

@@ -14,7 +14,7 @@ import toy
 
 from clustersim.kinds import kinds
 from clustersim.quality.success import Success
-from clustersim.scenario.plan import DeploymentPlan, plan
+from clustersim.scenario.plan import DeploymentPlan
 from clustersim.scenario.schema import Scenario
 from clustersim.serving.kv_cache import KvCache
 from clustersim.serving.replica import Replica
@@ -101,8 +101,8 @@ class Audit:
         before = set(replica.computed)
         chunks = self.inner.plan(replica)
         kv = replica.kv
-        assert 0 <= kv.used
-        assert 0 <= kv.idle
+        assert kv.used >= 0
+        assert kv.idle >= 0
         assert kv.used + kv.idle <= kv.num_blocks
         for request, tokens in chunks:
             self.prefilled[request] += tokens
@@ -115,7 +115,9 @@ class Audit:
             self.made[request] += 1  # right only where every step is planned: in stepwise mode
         now = replica._now
         for request in (*replica._offsets, *replica.computed):
-            assert self.cancelled_s.get(request, now) >= now * (1 - 1e-9), "it makes tokens after its cancellation"
+            assert self.cancelled_s.get(request, now) >= now * (1 - 1e-9), (
+                "it makes tokens after its cancellation"
+            )
         self.blocked += bool(replica.waiting)
         return chunks
 
@@ -164,7 +166,9 @@ class Played:
 
 def play(mix: Mix, mode: str = "runs", seed: int = 0) -> Played:
     """Run a mix to its last event."""
-    scenario = mix.scenario.model_copy(update={"engine": mix.scenario.engine.model_copy(update={"mode": mode})})
+    scenario = mix.scenario.model_copy(
+        update={"engine": mix.scenario.engine.model_copy(update={"mode": mode})}
+    )
     plans = [
         ToyPlan(each.index, each.deployment, each.cluster, each.site, mix.steps, mix.block_size, blocks)
         for each, blocks in zip(_plans(scenario), mix.num_blocks, strict=True)
@@ -172,7 +176,10 @@ def play(mix: Mix, mode: str = "runs", seed: int = 0) -> Played:
     world = World(scenario, seed, plans, None)
     audits = [Audit(replica, replica.scheduler) for front in world.fronts for replica in front.replicas]
     sleep = Client.sleep
-    whole = lambda client, seconds: sleep(client, round(seconds / TICK_S) * TICK_S)  # noqa: E731
+
+    def whole(client: Client, seconds: float) -> Any:
+        return sleep(client, round(seconds / TICK_S) * TICK_S)
+
     with mock.patch.object(Client, "sleep", whole if mix.exact else sleep):
         world.run()
     return Played(
@@ -187,7 +194,9 @@ def _plans(scenario: Scenario) -> list[DeploymentPlan]:
     return [DeploymentPlan(i, deployment, cluster, site) for i, deployment in enumerate(scenario.deployments)]
 
 
-def tasks_scenario(strategy: Any, lengths: Sequence[int] = (64, 32, 8), num: int = 1, **changes: Any) -> Scenario:
+def tasks_scenario(
+    strategy: Any, lengths: Sequence[int] = (64, 32, 8), num: int = 1, **changes: Any
+) -> Scenario:
     """Return tasks of fixed lengths (input, thinking, answer) that all come at once to one toy deployment."""
     names = ("input", "thinking", "answer")
     return toy.scenario(
@@ -212,9 +221,15 @@ def draw_strategy(rng: np.random.Generator, kind: str | None = None, depth: int 
     """Return settings of a strategy, of a given kind or any, made of others down to a depth."""
     some = _LEAVES if depth <= 0 or rng.random() < 0.2 else KINDS
     kind = kind or str(rng.choice(some))
-    inner = lambda: draw_strategy(rng, depth=int(rng.integers(-1, depth)))  # noqa: E731
-    number = lambda low, high: int(rng.integers(low, high + 1))  # noqa: E731
-    share = lambda: float(rng.choice([0.0, 0.3, 0.8, 1.0]))  # noqa: E731
+
+    def inner() -> dict[str, Any]:
+        return draw_strategy(rng, depth=int(rng.integers(-1, depth)))
+
+    def number(low: int, high: int) -> int:
+        return int(rng.integers(low, high + 1))
+
+    def share() -> float:
+        return float(rng.choice([0.0, 0.3, 0.8, 1.0]))
 
     def verifier() -> dict[str, Any]:
         latency = f"{number(0, 1) * 3 * 2.0**-9} s"
@@ -224,9 +239,10 @@ def draw_strategy(rng: np.random.Generator, kind: str | None = None, depth: int 
                          "thinking_tokens": number(0, 8), "verdict_tokens": number(1, 3)}  # fmt: skip
         return settings
 
-    tiers = lambda: {"cheap": inner(), "strong": inner()} | (  # noqa: E731
-        {"cheap_to": "small"} if rng.random() < 0.5 else {"strong_to": "small"}
-    )
+    def tiers() -> dict[str, Any]:
+        to = {"cheap_to": "small"} if rng.random() < 0.5 else {"strong_to": "small"}
+        return {"cheap": inner(), "strong": inner(), **to}
+
     settings: dict[str, Any] = {
         "direct": dict,
         "chain_of_thought": lambda: {"scale": float(rng.choice([0.05, 1, 2]))},
@@ -289,8 +305,3 @@ def draw_mix(rng: np.random.Generator, kind: str | None = None) -> Mix:
     ]  # fmt: skip
     scenario = toy.scenario(deployments=deployments, workloads=workloads[: 1 + int(rng.random() < 0.5)])
     return Mix(scenario, block_size, blocks)
-
-
-def one_plan(scenario: Scenario) -> DeploymentPlan:
-    """Return the real plan of a scenario's first deployment."""
-    return plan(scenario)[0]

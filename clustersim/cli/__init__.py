@@ -22,6 +22,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "tradeoff": ("tradeoff", "Train more, or think longer? The cheapest way to a quality target."),
         "check": ("check", "Check a scenario: its form, its names, and whether the models fit in memory."),
         "explain": ("explain", "Account for one prefill and one decode step, operator by operator."),
+        "claims": ("claims", "Check public claims about test-time compute: what was said, what is found."),
         "calibrate-from": ("calibrate_from", "Fit a serving engine to what a running one showed."),
         "list": ("listing", "List accelerators, models, nodes, links, sites, workloads, schedulers, ..."),
         "schema": ("schema", "Print the JSON schema of scenario files, for editors and checks."),

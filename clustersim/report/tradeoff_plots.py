@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from math import isfinite
 from typing import Any
 
+import numpy as np
+
 from clustersim.quality.solver import MODES, Mode
 from clustersim.records import Floats
 from clustersim.report import tradeoff_words as say
@@ -28,9 +30,13 @@ def plots(found: Tradeoff) -> list[Plot]:
 
 def _cost(found: Tradeoff, mode: Mode) -> Plot:
     each = found.answers[mode]
+    ends = np.concatenate(
+        [end for name in found.names for end in (each.curves[name].best, each.curves[name].high)]
+    )
+    top = 3 * ends[np.isfinite(ends)].max(initial=1.0)
     traces = [
         _line(say.policy(name), f"entry-{index}", DEMANDS, each.curves[name].best)
-        | {"low": _known(each.curves[name].low), "high": _known(each.curves[name].high)}
+        | {"low": _known(each.curves[name].low), "high": _known(np.minimum(each.curves[name].high, top))}
         for index, name in enumerate(found.names)
     ]
     crossing = each.crossover.best
@@ -39,7 +45,9 @@ def _cost(found: Tradeoff, mode: Mode) -> Plot:
     marks = [{"x": found.study.demand.queries_per_day, "text": "asked"}]
     if 0 < crossing < float("inf"):
         marks.append({"x": crossing, "text": "crossover"})
-    note = f"{text}, {say.MODES[mode]}. Bands hold nine draws of ten."
+    note = (
+        f"{text}, {say.MODES[mode]}. Bands hold nine draws of ten; one that ends level is out of reach above."
+    )
     head = f"Cost against demand, {mode}"
     return _plot(f"cost-{mode}", head, note, _DEMAND, "dollars over all years", traces, marks=marks)
 

@@ -22,8 +22,9 @@ def capacity_per_s(plan: DeploymentPlan, served: Served) -> float:
     if not taken.any():
         return 0.0
     inputs = rows["input_tokens"][taken].astype(float)
+    computed = inputs - rows["cached_tokens"][taken]
     outputs = (rows["thinking_tokens"] + rows["answer_tokens"])[taken].astype(float)
-    full = _Full(plan, inputs, outputs)
+    full = _Full(plan, inputs, computed, outputs)
     budget = plan.deployment.scheduler.max_step_tokens
     each = full.static_per_s() if budget is None else full.continuous_per_s(budget)
     return plan.deployment.replicas * each
@@ -31,10 +32,11 @@ def capacity_per_s(plan: DeploymentPlan, served: Served) -> float:
 
 @dataclass(frozen=True)
 class _Full:
-    """A replica whose batch is full; inputs and outputs in tokens, (n,)."""
+    """A replica whose batch is full; inputs, those of them not found in the cache, and outputs, in tokens, (n,)."""
 
     plan: DeploymentPlan
     inputs: Floats
+    computed: Floats
     outputs: Floats
 
     def continuous_per_s(self, budget: int) -> float:
@@ -45,7 +47,7 @@ class _Full:
         """
         layout = self.plan.deployment.parallelism
         whole = budget * layout.attention_dp * layout.pp
-        mean = float(self.inputs.mean())
+        mean = float(self.computed.mean())
         decodes = float(self.outputs.mean()) - 1
         batch = self.batch if decodes else 0
         room = max(1.0, whole - batch) / mean
@@ -63,7 +65,7 @@ class _Full:
         ordered, batch = np.sort(self.outputs), self.batch
         below = np.linspace(0, 1, len(ordered) + 1) ** batch
         steps = float((ordered * np.diff(below)).sum()) - 1
-        seconds = self.mixed_s(0, batch, int(self.inputs.sum()))
+        seconds = self.mixed_s(0, batch, int(self.computed.sum()))
         if steps > 0:
             alive = max(1, round(batch * (float(self.outputs.mean()) - 1) / steps))
             seconds += steps * self.plan.step_time.decode(alive).at(alive * self.context)
@@ -86,11 +88,11 @@ class _Full:
 
     def mixed_s(self, batch: int, prompts: float, most: int) -> float:
         """Return the seconds of a step that prefills `prompts` prompts, at most `most` tokens of one of them."""
-        tokens = max(1, round(prompts * float(self.inputs.mean())))
-        pairs = round(prompts * float((self.inputs * (self.inputs + 1) / 2).mean()))
-        longest = float(np.quantile(self.inputs, prompts / (prompts + 1)))
+        new, cached = self.computed, self.inputs - self.computed
+        tokens = max(1, round(prompts * float(new.mean())))
+        pairs = round(prompts * float((new * cached + new * (new + 1) / 2).mean()))
+        keys = max(tokens, round(prompts * float(self.inputs.mean())))
+        longest = float(np.quantile(new, prompts / (prompts + 1)))
         largest = max(1, min(tokens, most, round(longest)))
         context = int(batch * self.context)
-        return self.plan.step_time.mixed(
-            batch, context, tokens, pairs, tokens, max(1, round(prompts)), largest
-        )
+        return self.plan.step_time.mixed(batch, context, tokens, pairs, keys, max(1, round(prompts)), largest)

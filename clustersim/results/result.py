@@ -14,15 +14,15 @@ from clustersim.cost.account import Account, account
 from clustersim.economics.prices import Cost
 from clustersim.errors import InputError
 from clustersim.metrics import latency_stats, time_average
-from clustersim.records import ROLES, STATUS, Floats, RequestRecords, TaskRecords
+from clustersim.records import FINISHED, ROLES, STATUS, Floats, RequestRecords, TaskRecords
 from clustersim.results import timeline as timelines
 from clustersim.results.energy import Bill, bill
 from clustersim.results.regime import RULE, Load, load_of
 from clustersim.results.served import Served, good, mean_kv_blocks, serve
-from clustersim.results.tasks import task_frame, task_metrics
+from clustersim.results.tasks import deployments_used, task_frame, task_metrics
 from clustersim.results.tenants import by_tenant
 from clustersim.results.unused import without_effect
-from clustersim.scenario.plan import DeploymentPlan, deployment_of
+from clustersim.scenario.plan import DeploymentPlan
 from clustersim.scenario.schema import Scenario
 from clustersim.units import HOUR_S, KWH_J, MEGA, duration
 
@@ -68,6 +68,9 @@ def summarise(
     accounts = [account(plan.cost, view.runs) for plan, view in zip(plans, served, strict=True)]
     bills = [bill(*each) for each in zip(plans, served, accounts, strict=True)]
     loads = [load_of(plan, view, _is_open(scenario, plan)) for plan, view in zip(plans, served, strict=True)]
+    overloaded = [
+        plan.deployment.name for plan, load in zip(plans, loads, strict=True) if load.regime == "OVERLOADED"
+    ]
     frame_of_tasks = task_frame(scenario, tasks, records, plans, served, bills)
     every = [_deployment(scenario, *each) for each in zip(plans, served, accounts, bills, loads, strict=True)]
     metrics: dict[str, Any] = {
@@ -78,7 +81,7 @@ def summarise(
         "warm_up_rule": scenario.warm_up_rule.model_dump(mode="json"),
         "regime_rule": RULE,
         **(every[0] if len(every) == 1 else _together(every, served, scenario)),
-        **task_metrics(scenario, plans, frame_of_tasks, window),
+        **task_metrics(scenario, plans, frame_of_tasks, window, overloaded),
         "tenants": by_tenant(scenario, served),
         "deployments": {plan.deployment.name: values for plan, values in zip(plans, every, strict=True)},
         "settings_without_effect": without_effect(plans, served),
@@ -113,7 +116,11 @@ def _window(scenario: Scenario, records: RequestRecords) -> tuple[float, float]:
 
 def _is_open(scenario: Scenario, plan: DeploymentPlan) -> bool:
     """Whether a deployment's requests arrive over time whatever it does."""
-    mine = [w for i, w in enumerate(scenario.workloads) if deployment_of(scenario, i) == plan.index]
+    mine = [
+        w
+        for w in scenario.workloads
+        if plan.deployment.name in deployments_used(w, scenario.deployments[0].name)
+    ]
     return any(
         w.closed_loop is None and getattr(w.shared_arrivals, "kind", "") != "all_at_once" for w in mine
     )
@@ -168,6 +175,7 @@ def _counts(served: Served, scenario: Scenario) -> dict[str, Any]:
     rows, measured, length = served.requests, served.measured, served.length_s
     kept = good(served, scenario.workloads)
     done = (rows["finish_s"] > served.window_s[0]) & (rows["finish_s"] <= served.window_s[1])
+    done &= rows["status"] == FINISHED
     output = rows["thinking_tokens"] + rows["answer_tokens"]
     return {
         "duration": length,

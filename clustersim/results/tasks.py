@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,7 @@ def task_frame(
         weights = np.asarray(values, dtype=np.float64)[chosen]
         return np.asarray(np.bincount(task[chosen], weights, tasks.num), dtype=np.float64)
 
+    frame.insert(0, "task", np.arange(tasks.num))  # as in requests.parquet
     frame["num_requests"] = total(np.ones(records.num)).astype(np.int64)
     for name, among in (
         ("output", True), ("useful", role == USEFUL), ("check", role == CHECK),
@@ -94,20 +95,46 @@ def _dealt_out(
 
 
 def task_metrics(
-    scenario: Scenario, plans: list[DeploymentPlan], frame: pd.DataFrame, window_s: tuple[float, float]
+    scenario: Scenario,
+    plans: list[DeploymentPlan],
+    frame: pd.DataFrame,
+    window_s: tuple[float, float],
+    overloaded: Collection[str],
 ) -> dict[str, Any]:
-    """Return the metrics of all tasks together, and those of each workload under "tasks"; nothing without tasks."""
+    """Return the metrics of all tasks together, and those of each workload under "tasks"; nothing without tasks.
+
+    Latencies are None where a deployment that the tasks use is `overloaded`: they have no bound.
+    """
     if frame.empty:
         return {}
-    every = {
-        workload.name: {
-            **_metrics(scenario, frame[frame["workload"] == workload.name], window_s),
-            "accuracy_rests_on": _rests_on(workload, plans),
-        }
-        for workload in scenario.workloads
-        if workload.tasks is not None
+    every: dict[str, dict[str, Any]] = {}
+    drowned = False
+    for workload in scenario.workloads:
+        if workload.tasks is None:
+            continue
+        values = _metrics(scenario, frame[frame["workload"] == workload.name], window_s)
+        if deployments_used(workload, plans[0].deployment.name) & set(overloaded):
+            drowned = True
+            values = _without_latencies(values)
+        every[workload.name] = {**values, "accuracy_rests_on": _rests_on(workload, plans)}
+    whole = _metrics(scenario, frame, window_s)
+    return {**(_without_latencies(whole) if drowned else whole), "tasks": every}
+
+
+def deployments_used(workload: Workload, first: str) -> set[str]:
+    """Return the names of the deployments that a workload's requests go to, those of its strategy's parts too.
+
+    `first` is the scenario's first deployment, where a workload goes that names none.
+    """
+    called = set(workload.tasks.strategy.deployments()) if workload.tasks else set()
+    return {workload.to or first, *called}
+
+
+def _without_latencies(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: None if key.endswith(("_task_ttfo_ms", "_task_e2el_ms")) else value
+        for key, value in values.items()
     }
-    return {**_metrics(scenario, frame, window_s), "tasks": every}
 
 
 def _rests_on(workload: Workload, plans: list[DeploymentPlan]) -> dict[str, dict[str, Any]]:

@@ -208,7 +208,7 @@ def _put(node: Any, steps: Sequence[str], value: Any, key: Key) -> tuple[Any, Ke
 
 
 #: Keys whose bare word is a kind.
-_PARTS = frozenset({"network", "price", "scheduler", "router", "warm_up", "arrivals", "lengths"})
+_PARTS = frozenset({"network", "price", "scheduler", "router", "warm_up", "arrivals", "lengths", "strategy"})
 
 
 def _index(items: list[Any], step: str) -> int:

@@ -133,7 +133,7 @@ def _engine(name: str) -> Row:
 def _yaml(shelf: str) -> Callable[[str], Row]:
     def row(name: str) -> Row:
         data = read_yaml(library.find(shelf, name)).data
-        about = data.get("description") or data.get("source") or data.get("name", "")
+        about = data.get("claim") or data.get("description") or data.get("source") or data.get("name", "")
         return {"name": name, "about": " ".join(str(about).split())}
 
     return row
@@ -152,6 +152,7 @@ _SHELVES: Mapping[str, Callable[[str], Row]] = MappingProxyType(
         "studies": _yaml("studies"),
         "benchmarks": _benchmark,
         "trained_models": _trained_model,
+        "claims": _yaml("claims"),
     }
 )
 

@@ -93,7 +93,7 @@ def explain(plan: DeploymentPlan, name: str, shape: StepShape) -> StepAccount:
     rank = rank_shape(shape, cost.parallelism)
     engine = cost.engine
     host_s = float(engine.step_s(device_s, rank.rows)) - device_s  # type: ignore[arg-type]  # a scalar array
-    hidden_s = min(float(engine.host_s(rank.rows)), device_s) if engine.overlapped else 0.0  # type: ignore[arg-type]
+    hidden_s = min(float(engine.host_s(rank.rows)), device_s) if engine.overlapped else 0.0
     parts["host"] = host_s
     device = cost.device
     layout = plan.deployment.parallelism

@@ -85,6 +85,8 @@ def scenarios(family: str, data: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"workload": {"lengths": data}}
     elif family == "distribution" and data.get("high", 1000) > 1:
         yield {"workload": {"lengths": {"kind": "independent", "input": data, "answer": 9}}}
+    elif family == "strategy":
+        yield {"deployment": replicas, "workload": {"tasks": {"strategy": data, "accuracy": 0.4}}}
 
 
 SIMULATED = [
@@ -105,9 +107,13 @@ def test_every_request_is_accounted_for(family: str, changes: dict[str, Any], tm
     result = simulate(toy.scenario(**{**changes, "workload": workload}))
     rows = result.requests
     assert len(rows) == result["num_requests"] > 0
-    assert set(rows["status"].unique()) <= {"finished", "rejected"}
+    assert set(rows["status"].unique()) <= {"finished", "rejected"} | (
+        {"cancelled"} if family == "strategy" else set()
+    )
     assert (rows["finish_s"] >= rows["arrival_s"])[rows["status"] == "finished"].all()
     assert (rows["status"] == "rejected").sum() == result["failed"]
+    if family == "strategy":
+        assert result["num_tasks"] == result["tasks_ended"] == len(result.tasks) == 30
     start, end = result["window_s"]
     assert 0 <= start <= end
     json.dumps(result.metrics, allow_nan=False)

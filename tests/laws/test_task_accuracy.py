@@ -19,9 +19,15 @@ QUICK = toy.Constant(2.0**-10)
 WIDE = {"scheduler": {"kind": "chunked_prefill", "token_budget": 10**9, "max_num_seqs": 10**6}}
 
 
-def simulated(strategy: Any, num: int = NUM, lengths: tuple[int, int, int] = (8, 4, 2), **tasks: Any) -> Played:
+def simulated(
+    strategy: Any, num: int = NUM, lengths: tuple[int, int, int] = (8, 4, 2), **tasks: Any
+) -> Played:
     scenario = tasks_scenario(
-        strategy, lengths, num, tasks={"accuracy": MEAN, **tasks}, deployment={**WIDE, "router": "round_robin"}
+        strategy,
+        lengths,
+        num,
+        tasks={"accuracy": MEAN, **tasks},
+        deployment={**WIDE, "router": "round_robin"},
     )
     return play(Mix(scenario, 64, (10**9,), QUICK))
 
@@ -123,7 +129,9 @@ def test_revision_is_a_chain_of_two_states() -> None:
 def test_a_cascade_costs_and_answers_as_its_verifier_implies() -> None:
     accept = {"true_accept": 0.8, "false_accept": 0.25}
     cheap, strong = {"kind": "chain_of_thought", "scale": 0.25}, "chain_of_thought"
-    played = simulated({"kind": "cascade", "cheap": cheap, "strong": strong, "verifier": accept}, lengths=(8, 100, 2))
+    played = simulated(
+        {"kind": "cascade", "cheap": cheap, "strong": strong, "verifier": accept}, lengths=(8, 100, 2)
+    )
     middle = (np.arange(200_000) + 0.5) / 200_000
     weak = success(success(MEAN).mean(0.25)).of(middle)
     full = success(MEAN).of(middle)
@@ -136,12 +144,20 @@ def test_a_cascade_costs_and_answers_as_its_verifier_implies() -> None:
 def test_a_router_costs_and_answers_as_its_errors_imply() -> None:
     share, finds, alarms = 0.3, 0.8, 0.1
     cheap = {"kind": "chain_of_thought", "scale": 0.25}
-    strategy = {"kind": "route", "cheap": cheap, "hard_share": share, "finds_hard": finds, "false_alarms": alarms}
+    strategy = {
+        "kind": "route",
+        "cheap": cheap,
+        "hard_share": share,
+        "finds_hard": finds,
+        "false_alarms": alarms,
+    }
     played = simulated(strategy, lengths=(8, 100, 2))
     strong = played.rows["thinking_tokens"] == 100
     assert_share(strong, share * finds + (1 - share) * alarms)
     middle = (np.arange(200_000) + 0.5) / 200_000
-    weak, full = (success(MEAN).of(middle) if x == 1 else success(success(MEAN).mean(x)).of(middle) for x in (0.25, 1))
+    weak, full = (
+        success(MEAN).of(middle) if x == 1 else success(success(MEAN).mean(x)).of(middle) for x in (0.25, 1)
+    )
     chance = np.where(middle > 1 - share, finds, alarms)
     assert_share(played.tasks["correct"], float((chance * full + (1 - chance) * weak).mean()))
 
@@ -149,7 +165,13 @@ def test_a_router_costs_and_answers_as_its_errors_imply() -> None:
 def test_an_agent_takes_as_many_turns_as_its_failures_imply() -> None:
     """A geometric number of turns, and one more for every call that fails."""
     mean, failure = 4.0, 0.25
-    strategy = {"kind": "agent", "mean_turns": mean, "max_turns": 1000, "tool_failure": failure, "tool_latency": "0 s"}
+    strategy = {
+        "kind": "agent",
+        "mean_turns": mean,
+        "max_turns": 1000,
+        "tool_failure": failure,
+        "tool_latency": "0 s",
+    }
     played = simulated(strategy)
     turns = np.bincount(played.rows["task"])
     assert abs(turns.mean() - (1 + (mean - 1) / (1 - failure))) < 4 * turns.std() / np.sqrt(len(turns))
@@ -171,7 +193,13 @@ def test_adaptive_thinking_reaches_its_target_where_it_can() -> None:
 
 def test_parallel_thinking_and_debate_at_their_ends() -> None:
     """A synthesis that always recognises a right way is coverage; one way that it never does is a fresh attempt."""
-    knows = {"kind": "parallel_thinking", "n": 4, "recognises": 1, "synthesis_thinking": 2, "summary_tokens": 2}
+    knows = {
+        "kind": "parallel_thinking",
+        "n": 4,
+        "recognises": 1,
+        "synthesis_thinking": 2,
+        "summary_tokens": 2,
+    }
     assert_share(simulated(knows).tasks["correct"], float(parallel.coverage(MEAN, 4, NU)))
     blind = {**knows, "n": 1, "recognises": 0}
     assert_share(simulated(blind).tasks["correct"], problem_mean(lambda p: (1 - p) * p))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
+import toy
 import toy_tasks
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -70,7 +72,7 @@ def assert_conserved(played: toy_tasks.Played) -> None:
 
 def assert_causal(played: toy_tasks.Played) -> None:
     rows = played.rows
-    for before, after in zip(TIMES, TIMES[1:], strict=False):
+    for before, after in pairwise(TIMES):
         both_known = np.isfinite(rows[before]) & np.isfinite(rows[after])
         assert (rows[before][both_known] <= rows[after][both_known]).all(), (before, after)
     mine = rows["task"] >= 0
@@ -125,22 +127,21 @@ def test_the_mixes_preempt_evict_block_refuse_and_cancel() -> None:
     }
     assert min(shares.values()) > 0.1, shares
     assert sum(len(each.output) for each in every) > 2000
-    print(shares)
 
 
 @pytest.mark.parametrize("kind", toy_tasks.KINDS)
 def test_chance_does_not_depend_on_speed(kind: str) -> None:
     """What attempts are like is drawn when they start: the same queries on a slower fleet are the same luck."""
-    settings = toy_tasks.draw_strategy(np.random.default_rng(7), kind, depth=1)
-    settings |= {"best_of_n": {"wait_for_all": True}, "vote": {"early_stop": False}}.get(kind, {})
+    strategy = toy_tasks.draw_strategy(np.random.default_rng(7), kind, depth=1)
+    strategy |= {"best_of_n": {"wait_for_all": True}, "vote": {"early_stop": False}}.get(kind, {})
     if kind in ("hedge", "best_of_n", "vote", "cascade", "route"):
         inner = {"hedge": "attempt", "best_of_n": "sample", "vote": "sample"}.get(kind, "cheap")
-        settings[inner] = {"kind": "agent", "mean_turns": 3, "tool_latency": "0.01 s", "call_tokens": 3}
-    settings = {key: value for key, value in settings.items() if not key.endswith("_to")}
-    settings.pop("verifier", None)
-    scenario = toy_tasks.tasks_scenario(settings, num=20, tasks={"spread": 0.5}, deployment={"replicas": 2})
-    slow = toy_tasks.toy.Steps(base=9000, a_seq=500, slopes=(9, 0, 0, 9), a_token=1)
-    fast, slower = (toy_tasks.play(toy_tasks.Mix(scenario, steps=steps)) for steps in (toy_tasks.toy.Steps(), slow))
+        strategy[inner] = {"kind": "agent", "mean_turns": 3, "tool_latency": "0.01 s", "call_tokens": 3}
+    strategy = {key: value for key, value in strategy.items() if not key.endswith("_to")}
+    strategy.pop("verifier", None)
+    scenario = toy_tasks.tasks_scenario(strategy, num=20, tasks={"spread": 0.5}, deployment={"replicas": 2})
+    slow = toy.Steps(base=9000, a_seq=500, slopes=(9, 0, 0, 9), a_token=1)
+    fast, slower = (toy_tasks.play(toy_tasks.Mix(scenario, steps=steps)) for steps in (toy.Steps(), slow))
     assert slower.tasks["finish_s"].sum() > 2 * fast.tasks["finish_s"].sum()
     if kind != "hedge":  # which of two attempts is given depends on which is first
         np.testing.assert_array_equal(fast.tasks["correct"], slower.tasks["correct"])

@@ -30,7 +30,9 @@ def decode_s(steps: toy.Steps, batch: int, output: int) -> float:
 
 @pytest.mark.parametrize("n", [1, 3, 8])
 @pytest.mark.parametrize("block_size", [1, 16, 128])
-def test_best_of_n_on_an_idle_replica_takes_a_prefill_and_the_steps_of_a_batch_of_n(n: int, block_size: int) -> None:
+def test_best_of_n_on_an_idle_replica_takes_a_prefill_and_the_steps_of_a_batch_of_n(
+    n: int, block_size: int
+) -> None:
     steps = toy.Steps()
     played = play(Mix(tasks_scenario({**ALL, "n": n}, (PROMPT, THINKING, ANSWER)), block_size, steps=steps))
     shared = (PROMPT - 1) // block_size * block_size
@@ -60,7 +62,9 @@ def test_forks_of_a_prompt_save_what_separate_requests_spend_on_it() -> None:
     assert apart.runs["kv_blocks"].max() == n * own
     assert apart.runs["prefill_tokens"].sum() - fork.runs["prefill_tokens"].sum() == (n - 1) * shared * size
     seconds = [(each.runs["end_s"] - each.runs["start_s"]).sum() for each in (apart, fork)]
-    assert seconds[0] - seconds[1] == pytest.approx(steps.a_token * (n - 1) * shared * size * steps.tick_s, rel=1e-12)
+    assert seconds[0] - seconds[1] == pytest.approx(
+        steps.a_token * (n - 1) * shared * size * steps.tick_s, rel=1e-12
+    )
 
 
 def test_a_prompt_of_less_than_a_block_is_not_shared() -> None:
@@ -132,14 +136,9 @@ def test_a_hedge_is_never_later_than_a_single_attempt(after: int) -> None:
     single = spread_out("chain_of_thought")
     hedged = spread_out({"kind": "hedge", "after": f"{after} s"})
     assert (hedged.tasks["finish_s"] <= single.tasks["finish_s"]).all()
-    second = of_rows(hedged)
-    assert (second.sum() > 10) == (after < 100)
+    assert (len(hedged.output) > 10) == (after < 100), "a second attempt where the first is slow"
     if after == 0:
         assert (hedged.tasks["finish_s"] < single.tasks["finish_s"]).any()
-
-
-def of_rows(played: toy_tasks.Played) -> np.ndarray:
-    return np.ones(len(played.output))
 
 
 def test_a_search_that_is_one_step_and_one_path_is_a_chain() -> None:
@@ -169,11 +168,19 @@ def test_checks_of_one_task_share_its_prompt_where_they_are_read() -> None:
     """A reward model on a deployment of its own computes the question once, and each answer once."""
     size, prompt, n = 16, 2049, 8
     deployments = [
-        {"name": name, "model": "llama-3.1-8b", "on": "pool", "serving_engine": toy_tasks.ENGINE, "scheduler": BIG}
+        {
+            "name": name,
+            "model": "llama-3.1-8b",
+            "on": "pool",
+            "serving_engine": toy_tasks.ENGINE,
+            "scheduler": BIG,
+        }
         for name in ("serve", "check")
     ]
     strategy = {"kind": "best_of_n", "n": n, "wait_for_all": True, "verifier": {"to": "check"}}
-    scenario = tasks_scenario(strategy, (prompt, THINKING, ANSWER), deployments=deployments, workload={"to": "serve"})
+    scenario = tasks_scenario(
+        strategy, (prompt, THINKING, ANSWER), deployments=deployments, workload={"to": "serve"}
+    )
     played = play(Mix(scenario, size, (10**6, 10**6)))
     checks = played.rows["deployment"] == 1
     assert checks.sum() == n

@@ -41,7 +41,9 @@ class Bench:
         event = self.env.timeout(time)
         event.callbacks.append(lambda _event: act())
 
-    def ask(self, time: float, tokens: int, output: int, wants: Prefix | None = None, keeps: Prefix | None = None) -> int:
+    def ask(
+        self, time: float, tokens: int, output: int, wants: Prefix | None = None, keeps: Prefix | None = None
+    ) -> int:
         row = self.records.add()
         self.records.input_tokens[row], self.records.answer_tokens[row] = tokens, output
         if wants:

@@ -105,7 +105,7 @@ class TrainingJob(Value):
 class Check(Value):
     """Steps from inputs to an answer."""
 
-    inputs: dict[Name, Input] = {}
+    inputs: dict[Name, Input] = Field(default_factory=dict)
     steps: Annotated[tuple[Step, ...], Field(min_length=1)]
 
     def measured(self) -> Iterator[str]:
@@ -157,7 +157,8 @@ class _ByKind:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(
-            self.validate, serialization=core_schema.plain_serializer_function_ser_schema(lambda check: check.model_dump())
+            self.validate,
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda check: check.model_dump()),
         )
 
     def validate(self, given: object) -> Check:
@@ -194,7 +195,7 @@ class Under(Value):
     """An assumption that the claim does not state, under which it may hold: other inputs, or another step."""
 
     assuming: Text
-    inputs: dict[Name, Input] = {}
+    inputs: dict[Name, Input] = Field(default_factory=dict)
     answer: Name | None = None
 
     @model_validator(mode="after")
@@ -239,7 +240,7 @@ class Claim(Value):
         steps = [step.name for step in check.steps]
         for answer in (self.answer, *(each.answer for each in self.under)):
             if answer is not None and answer not in steps:
-                yield f'answer: {unknown("step", answer, steps)}'
+                yield f"answer: {unknown('step', answer, steps)}"
         for each in self.under:
             yield from (f"under: {unknown('input', name, check.inputs)}" for name in each.inputs
                         if name not in check.inputs)  # fmt: skip

@@ -27,7 +27,9 @@ _OPERATORS: Mapping[type[ast.AST], tuple[str, Callable[[Any, Any], Any]]] = Mapp
     }
 )
 #: How dimensionless results may be shown beside "1": a factor, a share.
-_SHOWN: Mapping[str, tuple[float, str]] = MappingProxyType({"1": (1.0, ""), "x": (1.0, "x"), "%": (100.0, " %")})
+_SHOWN: Mapping[str, tuple[float, str]] = MappingProxyType(
+    {"1": (1.0, ""), "x": (1.0, "x"), "%": (100.0, " %")}
+)
 
 
 def quantity(given: float | str) -> Quantity[Any]:
@@ -40,7 +42,9 @@ def quantity(given: float | str) -> Quantity[Any]:
     try:
         found = units.parse_expression(given)
     except pint.UndefinedUnitError as error:
-        raise InputError(f'"{given}" has the unknown unit "{error.unit_names}"; write it like "8 h"') from None
+        raise InputError(
+            f'"{given}" has the unknown unit "{error.unit_names}"; write it like "8 h"'
+        ) from None
     except Exception:  # noqa: BLE001 - pint raises its parser's errors, of many types, for text that is no quantity
         raise InputError(f'"{given}" is not a number with a unit; write it like "8 h"') from None
     return found if isinstance(found, pint.Quantity) else units.Quantity(float(found))
@@ -70,7 +74,9 @@ def check_unit(unit: str) -> None:
         try:
             parse(f"1 {unit}", unit)
         except Exception:  # noqa: BLE001 - the units' parser has many kinds of error
-            raise InputError(f'no unit "{unit}"; use one of time, money, memory, FLOP, energy, or 1, x, %') from None
+            raise InputError(
+                f'no unit "{unit}"; use one of time, money, memory, FLOP, energy, or 1, x, %'
+            ) from None
 
 
 def show(value: Any, unit: str) -> str:
@@ -143,7 +149,9 @@ class Formula:
             if node.func.id not in functions:
                 raise InputError(unknown("function", node.func.id, functions))
             return self._called(functions[node.func.id], node.func.id, [inner(each) for each in node.args])
-        raise InputError(f"{ast.unparse(node)} is not allowed; formulas have + - * / **, names, numbers and functions")
+        raise InputError(
+            f"{ast.unparse(node)} is not allowed; formulas have + - * / **, names, numbers and functions"
+        )
 
     def _called(self, function: Function, name: str, arguments: list[Any]) -> Any:
         import inspect
@@ -161,12 +169,14 @@ class _Numbers(ast.NodeTransformer):
     def __init__(self, shown: Mapping[str, str], functions: Mapping[str, Function]) -> None:
         self._shown, self._functions = shown, functions
 
-    def visit_Name(self, node: ast.Name) -> ast.AST:  # noqa: N802 - ast's name
+    def visit_Name(self, node: ast.Name) -> ast.AST:
         text = self._shown.get(node.id, node.id)
         return ast.Name(f"({text})" if "/" in text else text)
 
-    def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: N802 - ast's name
-        words = [each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        words = [
+            each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)
+        ]
         if words and len(words) == len(node.args) and isinstance(node.func, ast.Name):
             return ast.Name(show(self._functions[node.func.id](*words), "1"))
         node.args = [self.visit(each) for each in node.args]

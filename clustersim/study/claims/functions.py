@@ -53,7 +53,7 @@ def parameter(name: str) -> float:
 
 
 def law(name: str, constant: str) -> float:
-    """Return a constant of a scaling law, e.g. law("epoch_refit", "alpha")."""
+    """Return one of the constants of a scaling law, "epoch_refit" or "hoffmann": "alpha", "beta", ..."""
     if name not in _LAWS:
         raise InputError(unknown("scaling law", name, _LAWS))
     known = ("irreducible", "a", "b", "alpha", "beta", "compute_exponent", "compute_coefficient")
@@ -133,7 +133,7 @@ def accuracy(model: str, benchmark: str, thinking_tokens: Any) -> float:
 
 
 def observed_gain_per_decade() -> float:
-    """Return the accuracy that ten times the tokens gave o1-mini on AIME 2024: least squares on the published points."""
+    """Return the accuracy that ten times the tokens gave o1-mini on AIME 2024: least squares on published points."""
     points = [*observations.O1_MINI_SINGLE, *_VOTES]
     tokens, right = np.array(points).T
     return float(np.polyfit(np.log10(tokens), right, 1)[0])

@@ -22,12 +22,19 @@ if TYPE_CHECKING:
     from pint import Quantity
 
 _SHELVES: Mapping[str, Callable[[str], object]] = MappingProxyType(
-    {"accelerators": load_accelerator, "nodes": load_node, "links": load_link, "sites": load_site, "models": load_model}
+    {
+        "accelerators": load_accelerator,
+        "nodes": load_node,
+        "links": load_link,
+        "sites": load_site,
+        "models": load_model,
+    }
 )
 #: End of a field's name -> the unit that its value is in; the first that fits.
 _UNITS: Mapping[str, str] = MappingProxyType(
     {
-        "_flops_per_s": "FLOP/s", "_bytes_per_s": "B/s", "_usd_per_s": "USD/s", "_usd_per_j": "USD/J", "_g_per_j": "g/J",
+        "_flops_per_s": "FLOP/s", "_bytes_per_s": "B/s", "_usd_per_s": "USD/s", "_usd_per_j": "USD/J",
+        "_g_per_j": "g/J",
         "_l_per_j": "L/J", "_bytes": "B", "bytes_per_token": "B", "_w": "W", "_s": "s", "_usd": "USD",
     }
 )  # fmt: skip
@@ -68,7 +75,9 @@ def resolve(given: Input) -> Known:
     value = found.value if isinstance(found, Figure) else found
     if not isinstance(value, int | float):
         raise InputError(f"{given.library} is not a number; choose one of {', '.join(_figures(thing))}")
-    shown = show(value, "1") if unit is None else si(value, unit, 4) if unit in _PREFIXED else write(value, unit)
+    shown = (
+        show(value, "1") if unit is None else si(value, unit, 4) if unit in _PREFIXED else write(value, unit)
+    )
     number = quantity(value) * quantity(f"1 {unit}" if unit else 1)
     if isinstance(found, Figure):
         return Known(number, shown, found.evidence, found.source)

@@ -42,9 +42,7 @@ def agrees(said: Said, answer: Any) -> bool:
         raise InputError(f"the answer is in {answer.units or 'no unit'}, what was said is not") from None
 
 
-def judge(
-    said: Said, answer: Any, assumes: Sequence[str], otherwise: Sequence[tuple[str, Any]]
-) -> Verdict:
+def judge(said: Said, answer: Any, assumes: Sequence[str], otherwise: Sequence[tuple[str, Any]]) -> Verdict:
     """Return the verdict; `otherwise` holds the answers under assumptions that the claim does not state."""
     if agrees(said, answer):
         return Verdict("holds under stated assumptions", tuple(assumes)) if assumes else Verdict("holds")
