@@ -162,8 +162,8 @@ def warnings(found: Comparison) -> Iterator[str]:
         few = words.listed([row.path for row in unlike[:4]]) + (" and more" if len(unlike) > 4 else "")
         yield f"Not like for like: the scenarios are not asked the same. They differ in {few}."
     yield (
-        "The intervals are of chance alone. They do not hold the error of the operator model, of prices, of accuracy or of the "
-        "workload; where scenarios rest on the same figures much of it cancels, where they do not it does not."
+        "The intervals are of chance alone. They do not hold the error of the operator model, of prices, of accuracy "
+        "or of the workload; where scenarios rest on the same figures much of it cancels, where they do not it does not."
     )
     if found.balance:
         for share in found.balance.unequal:

@@ -82,8 +82,9 @@ def test_a_forced_budget_gives_the_accuracy_of_its_effort(thinking: int) -> None
     assert (scaled.rows["thinking_tokens"] == thinking).all()
 
 
-def test_a_direct_answer_has_the_effort_of_one_token() -> None:
-    assert_share(simulated("direct", lengths=(8, 100, 2)).tasks["correct"], success(MEAN).mean(0.01))
+def test_a_direct_answer_has_the_effort_of_its_own_tokens() -> None:
+    assert_share(simulated("direct", lengths=(8, 100, 2)).tasks["correct"], success(MEAN).mean(0.02))
+    assert_share(simulated("direct", lengths=(8, 10, 40)).tasks["correct"], success(MEAN).mean(1.0))
 
 
 @pytest.mark.parametrize("depth", [1, 3])

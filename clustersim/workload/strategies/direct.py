@@ -13,7 +13,8 @@ from clustersim.workload.tasks import Answer, Llm, Steps, Task
 class Direct(Strategy):
     """Answer at once, without thinking.
 
-    The chance of success is that of one thinking token, the least the law knows.
+    The tokens of the answer are then all its serial computation: the chance of success is that of so many thinking
+    tokens, at most that of natural thinking.
     """
 
     kind: Literal["direct"] = "direct"
@@ -23,4 +24,4 @@ class Direct(Strategy):
         """See the class."""
         sample = task.sample()
         call = yield llm.generate(task.prompt, 0, sample.answer)
-        return task.answer([call], sample, sample.effort(0))
+        return task.answer([call], sample, sample.effort(min(sample.answer, sample.thinking)))
