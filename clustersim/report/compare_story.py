@@ -18,6 +18,8 @@ from clustersim.study.compare.statistics import Difference
 
 #: Replications below which Student's intervals lean on the runs being normal.
 _FEW = 5
+#: Metrics named in which the best does worse.
+_LOSSES = 5
 
 
 def called(entry: Entry) -> str:
@@ -77,7 +79,8 @@ def _price_of_winning(found: Comparison, best: Entry) -> Iterator[str]:
         if each.verdict == "real" and ratio and sense and (ratio[0] > 1) == (sense == "lower"):
             losses.append(f"{say.name(metric)} {say.signed(ratio[0])}")
     if losses:
-        yield f"{best.letter} does worse than {other.letter} in: {'; '.join(losses)}."
+        more = f"; {len(losses) - _LOSSES} more" if len(losses) > _LOSSES else ""
+        yield f"{best.letter} does worse than {other.letter} in: {'; '.join(losses[:_LOSSES])}{more}."
 
 
 def how_sure(found: Comparison) -> Iterator[str]:
@@ -163,7 +166,7 @@ def warnings(found: Comparison) -> Iterator[str]:
         yield f"Not like for like: the scenarios are not asked the same. They differ in {few}."
     yield (
         "The intervals are of chance alone. They do not hold the error of the operator model, of prices, of accuracy "
-        "or of the workload; where scenarios rest on the same figures much of it cancels, where they do not it does not."
+        "or of the workload. Where scenarios rest on the same figures much of it cancels; else it does not."
     )
     if found.balance:
         for share in found.balance.unequal:

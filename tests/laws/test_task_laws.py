@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -23,7 +22,6 @@ COUNTS = (
 )  # fmt: skip
 
 
-@cache
 def both(seed: int, kind: str | None = None) -> tuple[toy_tasks.Played, toy_tasks.Played]:
     mix = toy_tasks.draw_mix(np.random.default_rng(seed), kind)
     return toy_tasks.play(mix), toy_tasks.play(mix, "stepwise")
