@@ -68,7 +68,7 @@ class Tasks(Value):
     accuracy: Accuracy | dict[str, Accuracy] | None = None
     """Mean accuracy of single attempts of natural length, by deployment or for all: in place of a benchmark's, or where
     the benchmark does not know the model. An assumption of yours, and marked so."""
-    weights: dict[str, str] = {}
+    weights: dict[str, str] = Field(default_factory=dict)
     """Deployment -> the trained model that it serves, where the model's own name does not say; see
     `clustersim list trained_models`."""
     difficulty_correlation: Annotated[float, Field(ge=0, lt=1)] = 0.5
