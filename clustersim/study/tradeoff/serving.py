@@ -35,7 +35,7 @@ class Carried:
     """Of a replica; tp, or expert parallel ranks with attention of their own."""
     tasks_per_s: float = float("nan")
     rate_sd: float = 0.0
-    """Standard error of ln(tasks_per_s): simulation alone."""
+    """Standard error of ln(tasks_per_s), simulation alone: from two seeds, so itself rough."""
     busy_w: float = 0.0
     """Facility watts of a replica at that rate."""
     idle_w: float = 0.0
@@ -74,7 +74,8 @@ def _search(trial: _Trial, ranks: int, guess: float, seed: int) -> Carried:
     first, limit, last, trials = _highest(trial, guess, seed)
     if last is None:
         return Carried(trial.cell, why_not=f"one replica misses {limit} at every rate that was tried")
-    again, _, second, more = _highest(trial, first, seed + 1_000_003)
+    # From elsewhere on the ladder of rates, so that the two do not agree merely because they try the same ones.
+    again, _, second, more = _highest(trial, first * sqrt(_STEP), seed + 1_000_003)
     rates = [first, again] if second is not None else [first]
     sd = abs(log(rates[0] / rates[-1])) / 2 if second is not None else log(_STEP)
     sd = max(sd, log(_FINE) / sqrt(12 * len(rates)))
@@ -96,7 +97,7 @@ def _highest(trial: _Trial, guess: float, seed: int) -> tuple[float, str, Kept |
     """Return the highest rate within the SLO near a guess, what binds, the run at it, and how many runs that took.
 
     The rate is bracketed by steps of a factor, then halved in logarithms; inside the last bracket the latency is
-    taken as a power of the rate. No run: no rate meets the SLO.
+    taken as a power of the rate, or its middle where the upper end has none. No run: no rate meets the SLO.
     """
     good: tuple[float, float] | None = None
     bad: tuple[float, float] | None = None
@@ -117,8 +118,10 @@ def _highest(trial: _Trial, guess: float, seed: int) -> tuple[float, str, Kept |
             rate = rate * _STEP if good else rate / _STEP**2
     if good is None:
         return 0.0, binding, None, trials
-    if bad is None or not np.isfinite(bad[1]) or good[1] <= 0:
+    if bad is None:
         return good[0], binding, kept, trials
+    if not np.isfinite(bad[1]) or good[1] <= 0:  # a queue grows somewhere between
+        return sqrt(good[0] * bad[0]), binding, kept, trials
     share = log(1 / good[1]) / max(log(bad[1] / good[1]), 1e-12)
     return good[0] * (bad[0] / good[0]) ** min(max(share, 0.0), 1.0), binding, kept, trials
 

@@ -37,7 +37,7 @@ class ServingTable:
     busy_w: Floats
     idle_w: Floats
     rate_sd: Floats
-    """Standard error of ln(tasks_per_s) from simulation."""
+    """Standard error of ln(tasks_per_s) from simulation: root mean square over the strategy's cells."""
     tokens_per_task: Floats
 
 
@@ -107,8 +107,12 @@ def _serving_table(study: TradeoffStudy, carried: Sequence[Carried]) -> ServingT
                     knots[i, j] = max(float(getattr(known[size, thinking], name)), 1e-9)
         return _between(_between(knots, 0), 1)
 
-    names = ("tasks_per_s", "accelerators", "busy_w", "idle_w", "rate_sd", "tokens_per_task")
-    return ServingTable(*(table(name) for name in names))
+    rates = table("tasks_per_s")
+    sd = np.sqrt(np.mean([each.rate_sd**2 for each in known.values()])) if known else 0.0
+    return ServingTable(
+        rates, table("accelerators"), table("busy_w"), table("idle_w"), np.full_like(rates, sd),
+        table("tokens_per_task"),
+    )  # fmt: skip
 
 
 def _between(knots: Floats, axis: int) -> Floats:
