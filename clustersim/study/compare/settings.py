@@ -26,10 +26,13 @@ class Setting:
     def is_demand(self) -> bool:
         """Whether it changes what is asked of a fleet, so that results are not of like for like.
 
-        A strategy is a way to answer: it is not in the question.
+        Who answers and how (the deployment, its strategy, how able its model is) is not in the question.
         """
         if self.path.startswith("workloads"):
-            return not self.path.endswith(".to") and ".strategy" not in self.path
+            path = f"{self.path}."
+            return not any(
+                part in path for part in (".to.", ".strategy.", ".accuracy.", ".weights.", ".forks.")
+            )
         return self.path.split(".")[0] in ("horizon", "warm_up")
 
 
