@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from clustersim.hardware.figure import Evidence, Figure
+from clustersim.hardware.figure import Figure
 from clustersim.kinds import Value
 from clustersim.units import Bytes, BytesPerSecond, FlopsPerSecond, Seconds
 
@@ -27,26 +27,6 @@ class DeviceFigures(Value):
     memory_bandwidth_bytes_per_s: Figure[BytesPerSecond] | None = None
     memory_bytes: Figure[Bytes] | None = None
     kernel_launch_s: Figure[Seconds] | None = None
-
-
-class LinkFit(Value):
-    """A path between two devices or nodes: seconds = latency + bytes / bandwidth, in segments of message size."""
-
-    path: str
-    """nvlink, pcie, ib, tcp, wan, ..."""
-    a: str
-    b: str
-    latency_s: Seconds
-    bandwidth_bytes_per_s: BytesPerSecond
-    burst_bytes: Bytes = 0.0
-    """What a shaped link lets through before it shapes."""
-    segments: list[tuple[Bytes, Seconds, BytesPerSecond]] = Field(default_factory=list)
-    """From this message size on: latency and bandwidth."""
-    intervals: dict[str, tuple[float, float]] = Field(default_factory=dict)
-    median_ape_frac: float | None = None
-    num_rows: int = 0
-    flags: list[str] = Field(default_factory=list)
-    evidence: Evidence = "measured"
 
 
 class Quality(Value):

@@ -39,7 +39,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, ValidationError
 
 from clustersim import library
-from clustersim.cost.measured import DeviceFigures, LinkFit, Quality, Validation
+from clustersim.cost.measured import DeviceFigures, Quality, Validation
 from clustersim.errors import InputError, unknown
 from clustersim.hardware.accelerator import Accelerator
 from clustersim.hardware.figure import BY_USER, Evidence, Figure
@@ -228,7 +228,6 @@ class Profile(Value):
     tables: dict[str, dict[str, str]] = Field(default_factory=dict)
     """Family -> data type -> Parquet file of measured rows, relative to the profile's folder."""
     device_figures: DeviceFigures | None = None
-    links: list[LinkFit] = Field(default_factory=list)
     host: dict[str, Figure[Seconds]] = Field(default_factory=dict)
     """Times of the host: of a dispatch, a launch, a synchronisation, ..."""
     power: dict[str, Figure[Watts]] = Field(default_factory=dict)

@@ -16,44 +16,19 @@ from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
 from math import isnan
-from typing import TYPE_CHECKING, Protocol
 
 from simpy import Environment, Event
 from simpy.events import EventPriority
 
 from clustersim.records import CANCELLED, FINISHED, RequestRecords, RunRecords
+from clustersim.serving.contracts import Policy, StepTimes
 from clustersim.serving.kv_cache import KvCache, Prefix
 from clustersim.serving.sharing import Sharing
-
-if TYPE_CHECKING:
-    from clustersim.cost.curve import Curve
 
 #: Events of the same time: arrivals (SimPy's NORMAL, 1) come before the ends of steps, these in order of replica.
 _AFTER_ARRIVALS = 2
 #: Times are the same if they differ by less than this share: the same steps, summed in another order.
 _SAME = 1e-12
-
-
-class StepTimes(Protocol):
-    """How long a step takes; see cost.step_time.StepTime."""
-
-    def decode(self, batch: int) -> Curve:
-        """Return the seconds of a pure decode step of `batch` sequences against their total context tokens."""
-
-    def mixed(
-        self, batch: int, context: int, tokens: int, pairs: int, keys: int, sequences: int, largest: int
-    ) -> float:
-        """Return the seconds of one step that also prefills `tokens` tokens of `sequences` sequences."""
-
-
-class Policy(Protocol):
-    """What a replica asks of its scheduler; see serving.schedulers."""
-
-    def plan(self, replica: Replica) -> list[tuple[int, int]]:
-        """Admit and preempt; return (request, tokens) to prefill in the next step."""
-
-    def open_to_arrivals(self, replica: Replica) -> bool:
-        """Return whether a request that arrived now could join the batch at the next step boundary."""
 
 
 class Replica:
