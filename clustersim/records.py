@@ -17,8 +17,8 @@ FloatView = MutableSequence[float]
 IntView = MutableSequence[int]
 
 #: Request states in the order they pass.
-WAITING, FINISHED, REJECTED, CANCELLED = 0, 1, 2, 3
-STATUS: Final = ("unfinished", "finished", "rejected", "cancelled")
+WAITING, FINISHED, REJECTED, CANCELLED, SHED, LOST = 0, 1, 2, 3, 4, 5
+STATUS: Final = ("unfinished", "finished", "rejected", "cancelled", "shed", "lost")
 
 
 class Columns:
@@ -26,6 +26,8 @@ class Columns:
 
     FLOATS: ClassVar[tuple[str, ...]] = ()
     INTS: ClassVar[tuple[str, ...]] = ()
+    UNKNOWN: ClassVar[tuple[str, ...]] = ()
+    """Integers that are -1 until they are known."""
 
     def __init__(self, capacity: int) -> None:
         self.num = 0
@@ -36,7 +38,9 @@ class Columns:
         for name in (*self.FLOATS, *self.INTS):
             old = self._arrays.get(name)
             new: Floats | Ints = (
-                np.full(capacity, np.nan) if name in self.FLOATS else np.zeros(capacity, dtype=np.int64)
+                np.full(capacity, np.nan)
+                if name in self.FLOATS
+                else np.full(capacity, -1 if name in self.UNKNOWN else 0, dtype=np.int64)
             )
             if old is not None:
                 new[: self.num] = old[: self.num]
@@ -75,15 +79,19 @@ class RequestRecords(Columns):
     arrival_s; entered_s (through the frontend, in the scheduler's queue); scheduled_s (first time in a batch);
     first_token_s; first_answer_s (first token after thinking); finish_s; input_tokens, thinking_tokens,
     answer_tokens (those that it made, once it is cancelled); cached_tokens of the input, found in the KV cache;
-    deployment, replica, workload, tenant (indices); task (row of TaskRecords, -1 for none), role (index into ROLES);
-    num_preemptions; status (index into STATUS).
+    deployment, replica, workload, tenant (indices); adapter (-1 for none); priority (lower goes first);
+    task (row of TaskRecords, -1 for none), role (index into ROLES); num_preemptions; num_retries after replicas that
+    died; status (index into STATUS): rejected is what no replica could ever hold, shed what was refused for load, lost
+    what died with its replica and was not tried again.
     """
 
     FLOATS = ("arrival_s", "entered_s", "scheduled_s", "first_token_s", "first_answer_s", "finish_s")
     INTS = (
         "input_tokens", "thinking_tokens", "answer_tokens", "cached_tokens",
-        "deployment", "replica", "workload", "tenant", "task", "role", "num_preemptions", "status",
+        "deployment", "replica", "workload", "tenant", "adapter", "priority", "task", "role", "num_preemptions",
+        "num_retries", "status",
     )  # fmt: skip
+    UNKNOWN = ("adapter",)
 
     arrival_s: FloatView
     entered_s: FloatView
@@ -99,9 +107,12 @@ class RequestRecords(Columns):
     replica: IntView
     workload: IntView
     tenant: IntView
+    adapter: IntView
+    priority: IntView
     task: IntView
     role: IntView
     num_preemptions: IntView
+    num_retries: IntView
     status: IntView
 
 

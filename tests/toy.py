@@ -14,7 +14,7 @@ from clustersim.records import RequestRecords, RunRecords
 from clustersim.scenario.schema import Scenario
 from clustersim.serving.kv_cache import KvCache
 from clustersim.serving.replica import Replica
-from clustersim.serving.routers import Load, Router
+from clustersim.serving.routers import Load, Router, Targets
 from clustersim.serving.routers.least_outstanding import LeastOutstandingRequests, LeastOutstandingTokens
 from clustersim.serving.routers.round_robin import RoundRobin
 from clustersim.serving.schedulers import Scheduler
@@ -115,16 +115,22 @@ def serve(mix: Mix, steps: Any = None, replica: type[Replica] = Replica) -> Outc
          "thinking_tokens": np.asarray(mix.thinking), "answer_tokens": np.asarray(mix.answer)}
     )  # fmt: skip
     loads = [Load() for _ in range(mix.replicas)]
-    choose = mix.router.start(loads)
+    targets = Targets(loads, lambda request: tokens(request))
+    choose = mix.router.start(targets)
     upcoming = iter(range(count))
 
     def tokens(request: int) -> int:
         return int(mix.input[request] + mix.thinking[request] + mix.answer[request])
 
+    def moved(index: int) -> None:
+        for watch in targets.watchers:
+            watch(index)
+
     def submit(request: int, now: float) -> None:
-        index = choose(tokens(request))
+        index = choose(request)
         loads[index].requests += 1
         loads[index].tokens += tokens(request)
+        moved(index)
         records.replica[request] = index
         fleet[index].submit(request, now)
 
@@ -132,6 +138,7 @@ def serve(mix: Mix, steps: Any = None, replica: type[Replica] = Replica) -> Outc
         load = loads[records.replica[request]]
         load.requests -= 1
         load.tokens -= tokens(request)
+        moved(records.replica[request])
         if mix.users:
             env.process(think(now)) if mix.think_s else ask(now)
 

@@ -121,6 +121,10 @@ class Audit:
         self.blocked += bool(replica.waiting)
         return chunks
 
+    def victim(self, replica: Replica) -> int:
+        """See Scheduler."""
+        return self.inner.victim(replica)
+
     def open_to_arrivals(self, replica: Replica) -> bool:
         """See Scheduler."""
         return self.inner.open_to_arrivals(replica)
@@ -250,6 +254,13 @@ def draw_strategy(rng: np.random.Generator, kind: str | None = None, depth: int 
         "adaptive": lambda: {"target": 0.5, "max_scale": 2.0},
         "agent": lambda: {"mean_turns": 3, "max_turns": number(1, 6), "call_tokens": number(1, 9), "tool_failure": 0.3,
                           "tool_latency": f"{number(0, 1) * 0.01} s", "result_tokens": number(0, 40)},
+        "conversation": lambda: {
+            "turns": {"kind": "uniform", "low": 1, "high": 4}, "new": number(1, 30), "answer": number(1, 9),
+            "thinking": {"kind": "uniform", "low": 0, "high": 9}, "think_time": f"{number(0, 2) * 2.0**-6} s",
+            **({"tools": {"calls": {"kind": "uniform", "low": 0, "high": 2}, "call_tokens": number(1, 5),
+                          "time": f"{number(0, 1) * 3 * 2.0**-9} s", "result": number(0, 9)}}
+               if rng.random() < 0.5 else {}),
+        },
         "best_of_n": lambda: {"n": number(1, 5), "verifier": verifier(), "sample": inner(),
                               "wait_for_all": bool(rng.random() < 0.3)},
         "vote": lambda: {"n": number(1, 5), "sample": inner(), "early_stop": bool(rng.random() < 0.7)},

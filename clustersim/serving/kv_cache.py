@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 
 
 class Prefix:
     """KV of tokens that several sequences share: whole blocks, on top of its parent's.
 
     tokens: length from the start of the context, a multiple of the block size. blocks: its own, beyond its parent's.
-    users: sequences in the batch that rest on it or on its descendants. children: resident prefixes on top of it.
+    users: sequences in the batch that rest on it, and prefixes right on top of it that have users themselves.
+    children: resident prefixes right on top of it. key: what it is called on other replicas and in slower tiers.
     resident: its KV is in the cache. dropped: nobody will ask for it again. A prefix belongs to one replica.
     """
 
-    __slots__ = ("blocks", "builder", "children", "dropped", "parent", "resident", "tokens", "users")
+    __slots__ = ("blocks", "builder", "children", "dropped", "key", "parent", "resident", "tokens", "users")
 
-    def __init__(self, parent: Prefix | None = None) -> None:
+    def __init__(self, parent: Prefix | None = None, key: int | None = None) -> None:
+        self.key = key
         self.parent = parent
         self.tokens = 0
         self.blocks = 0
@@ -39,7 +42,9 @@ class KvCache:
     by phase give the blocks that any number of further steps needs in O(block_size).
     """
 
-    __slots__ = ("_idle", "_phases", "block_size", "idle", "num_blocks", "num_decoding", "reserved", "used")
+    __slots__ = (
+        "_idle", "_phases", "block_size", "idle", "num_blocks", "num_decoding", "on_evict", "reserved", "used",
+    )  # fmt: skip
 
     def __init__(self, block_size: int, num_blocks: int) -> None:
         self.block_size = block_size
@@ -49,9 +54,10 @@ class KvCache:
         self.reserved = 0
         self.num_decoding = 0
         self._phases = [0] * block_size
-        self._idle: OrderedDict[Prefix, None] = (
-            OrderedDict()
-        )  # least recently used first, children before parents
+        #: Least recently used first, children before parents.
+        self._idle: OrderedDict[Prefix, None] = OrderedDict()
+        self.on_evict: Callable[[Prefix], None] | None = None
+        """Told of every idle prefix that gives way, before it does."""
 
     def blocks(self, tokens: int) -> int:
         """Return the blocks that `tokens` tokens occupy."""
@@ -117,24 +123,26 @@ class KvCache:
     def attach(self, prefix: Prefix | None) -> None:
         """Count a sequence of the batch that rests on a resident prefix."""
         while prefix is not None:
-            if prefix.users == 0:
-                self.used += prefix.blocks
-                self.idle -= prefix.blocks
-                del self._idle[prefix]
             prefix.users += 1
+            if prefix.users > 1:
+                return
+            self.used += prefix.blocks
+            self.idle -= prefix.blocks
+            del self._idle[prefix]
             prefix = prefix.parent
 
     def detach(self, prefix: Prefix | None) -> None:
         """Count it no more; what nobody uses now is idle, or gone if it was dropped."""
         while prefix is not None:
             prefix.users -= 1
+            if prefix.users:
+                return
             parent = prefix.parent
-            if prefix.users == 0:
-                self.used -= prefix.blocks
-                self.idle += prefix.blocks
-                self._idle[prefix] = None
-                if prefix.dropped and prefix.children == 0:
-                    self._remove(prefix)
+            self.used -= prefix.blocks
+            self.idle += prefix.blocks
+            self._idle[prefix] = None
+            if prefix.dropped and prefix.children == 0:
+                self._remove(prefix)
             prefix = parent
 
     def publish(self, prefix: Prefix, tokens: int, users: int) -> None:
@@ -166,15 +174,32 @@ class KvCache:
     def evict(self) -> None:
         """Let idle prefixes go, least recently used first, until all blocks fit."""
         while self.used + self.idle > self.num_blocks:
-            self._remove(next(iter(self._idle)))
+            prefix = next(iter(self._idle))
+            if self.on_evict is not None:
+                self.on_evict(prefix)
+            self._remove(prefix)
 
-    def _remove(self, prefix: Prefix) -> None:
-        assert prefix.children == 0
-        del self._idle[prefix]
-        self.idle -= prefix.blocks
-        prefix.resident = False
-        parent = prefix.parent
-        if parent is not None:
-            parent.children -= 1
-            if parent.dropped and parent.users == 0 and parent.children == 0:
-                self._remove(parent)
+    def clear(self, in_use: Iterable[Prefix]) -> None:
+        """Lose everything, as when the replica dies; `in_use` are the prefixes that its sequences rest on."""
+        for prefix in (*in_use, *self._idle):
+            at: Prefix | None = prefix
+            while at is not None and at.resident:
+                at.users = at.children = 0
+                at.resident = False
+                at = at.parent
+        self._idle.clear()
+        self.used = self.idle = self.reserved = self.num_decoding = 0
+        self._phases = [0] * self.block_size
+
+    def _remove(self, prefix: Prefix | None) -> None:
+        while prefix is not None:
+            assert prefix.children == 0
+            del self._idle[prefix]
+            self.idle -= prefix.blocks
+            prefix.resident = False
+            prefix = prefix.parent
+            if prefix is None:
+                return
+            prefix.children -= 1
+            if not (prefix.dropped and prefix.users == 0 and prefix.children == 0):
+                return

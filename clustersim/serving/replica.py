@@ -3,40 +3,34 @@
 A run is any number of engine steps of one batch composition. Its duration comes from the deployment's `StepTime`
 in closed form, so that the cost of a request does not grow with its tokens. A run ends when a sequence finishes,
 a prefill is due, KV blocks run out, or a request arrives that could join the batch or is cancelled: then at the
-next step boundary. A request that arrives at the very time of a boundary joins there. What another replica or a timer
-takes back at that time takes effect at the boundary after it: whose step is told first does not matter.
-
-Counting: `counter` numbers the engine steps of this replica. A sequence that decodes gains one token a step, so
-its finish is a step number that is known when it starts to decode.
+next step boundary. A request that arrives at the very time of a boundary joins there. What another replica, the
+network or a timer tells it at that time takes effect at the boundary after it: whose step is told first does not
+matter.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from heapq import heappop, heappush
-from math import isnan
+from functools import partial
+from typing import Any
 
 from simpy import Environment, Event
-from simpy.events import EventPriority
 
-from clustersim.records import CANCELLED, FINISHED, RequestRecords, RunRecords
+from clustersim.records import RequestRecords, RunRecords
+from clustersim.serving.adapters import Adapters
+from clustersim.serving.batch import Batch
 from clustersim.serving.contracts import Policy, StepTimes
 from clustersim.serving.kv_cache import KvCache, Prefix
-from clustersim.serving.sharing import Sharing
 
 #: Events of the same time: arrivals (SimPy's NORMAL, 1) come before the ends of steps, these in order of replica.
 _AFTER_ARRIVALS = 2
 #: Times are the same if they differ by less than this share: the same steps, summed in another order.
 _SAME = 1e-12
+_NO_PREFILL = (0, 0, 0, 0, 0)
 
 
-class Replica:
-    """The state of one replica and its progress in time.
-
-    waiting: request indices, first come first served. running: request -> the counter at whose end its last token
-    appears, in order of admission; 0 while it prefills. computed: request -> tokens in cache while it prefills.
-    """
+class Replica(Batch):
+    """A batch and its progress in time."""
 
     def __init__(
         self,
@@ -50,53 +44,46 @@ class Replica:
         on_finish: Callable[[int, float], None],
         data_parallel: int = 1,
         in_flight: int = 1,
+        adapters: Adapters | None = None,
     ) -> None:
+        super().__init__(records, scheduler, kv, on_finish, data_parallel, in_flight, adapters)
         self.index = index
         self.env = env
-        self.records = records
         self.runs = runs
-        self.scheduler = scheduler
         self.step_times = step_times
-        self.kv = kv
-        self.on_finish = on_finish
-        self.data_parallel = data_parallel  # ranks with a batch and a KV cache of their own
-        self.in_flight = in_flight  # micro-batches in a step: data_parallel times pipeline stages
-        self.sharing = Sharing(kv)
+        self.on_chunks: Callable[[Replica, float, float], None] | None = None
+        """Told of every step that prefills, when it starts: (this replica, start, duration in seconds)."""
 
-        self.waiting: deque[int] = deque()
-        self.running: dict[int, int] = {}
-        self.computed: dict[int, int] = {}
-        self.left: dict[int, int] = {}  # output tokens a sequence had left when it last started to prefill
-        self.counter = 0
-        self.context = 0  # tokens that the decoding sequences attend to in the next step, in all
-        self._offsets: dict[int, int] = {}  # decoding sequence -> tokens in cache minus counter
-        self._finishes: list[tuple[int, int]] = []
-        self._answers: list[tuple[int, int, int]] = []  # (counter, request, finish): first answer token
-
-        self._now = 0.0  # the last step boundary
+        self.chunks: list[tuple[int, int]] = []
+        """(request, tokens) that the step in progress prefills."""
         self._steps = 0  # steps planned in the run in progress; 0: idle
-        self._chunks: list[tuple[int, int]] = []
         self._open = False
         self._busy = False  # inside _advance: arrivals are seen when it plans
-        self._preempted = False  # in this plan: the next step may admit again
         self._queued = 0
         self._duration = 0.0
-        self._shape = (0, 0, 0, 0, 0)
+        self._shape = _NO_PREFILL
         self._wake: Event | None = None
-        self._cancelled: dict[int, float] = {}  # request -> time from which on a boundary takes it off
-        self._dropped: list[tuple[float, Prefix]] = []  # the same for prefixes
+        self._orders: list[
+            tuple[float, Callable[[], Any]]
+        ] = []  # what is to be done at boundaries after a time
 
-    # ---- what the world does to a replica -------------------------------------------------------------------
+    # ---- what the world does to a replica --------------------------------------------------------------------
 
-    def submit(self, request: int, now: float) -> None:
-        """Queue a request that arrives at time `now`."""
+    def submit(self, request: int, now: float, left: int | None = None, *, remote: bool = False) -> None:
+        """Queue a request that arrives at time `now`.
+
+        `left` are the output tokens it has still to make, where it made some elsewhere; with `remote` its KV is
+        elsewhere, too, and will come when it has room here.
+        """
+        if left is not None:
+            self.left[request] = left
+        if remote:
+            self.remote.add(request)
         self.waiting.append(request)
         if self._busy:
             return
         if self._steps == 0:
-            if self._wake is None:
-                self._now = now
-                self._sleep_until(now)
+            self._rouse(now)
         elif self._open:
             self._open = False
             self._cut_short(now)
@@ -108,10 +95,12 @@ class Replica:
         """
         if self._busy or not self._steps:
             self._cancelled[request] = 0.0
+            if not self._busy:
+                self._rouse(now)
             return
         first = not self._cancelled
         due = self._cancelled[request] = now * (1 + _SAME)
-        if first and not self._chunks:
+        if first and not self.chunks:
             self._cut_short(due)
 
     def drop(self, prefix: Prefix, now: float) -> None:
@@ -121,84 +110,92 @@ class Replica:
             kv.drop(prefix)
             return
         due = now * (1 + _SAME)
-        self._dropped.append((due, prefix))
-        if kv.idle and not self._chunks and kv.used + kv.idle + self._growth(self._steps) > kv.num_blocks:
+        self._orders.append((due, partial(kv.drop, prefix)))
+        if kv.idle and not self.chunks and kv.used + kv.idle + self._growth(self._steps) > kv.num_blocks:
             self._cut_short(due)  # steps after it evict less
+
+    def join(self, request: int, now: float) -> None:
+        """The KV of a remote request has arrived: it decodes from the step after the next boundary on."""
+        self._order(partial(self._join, request), now)
+
+    def release(self, request: int, now: float) -> None:
+        """Free the KV of a request that was held for another replica, at the next step boundary."""
+        self._order(partial(self._release_held, request), now)
+
+    def fail(self, now: float) -> list[tuple[int, int]]:
+        """Stop at once, losing the batch, the queue and all KV; return (request, output tokens made) of each lost.
+
+        Steps that ended before `now` count; the one in progress is lost. Requests that were being cancelled are.
+        """
+        if self._steps and not self.chunks:
+            curve, batch = self.step_times.decode(self.kv.num_decoding), self.kv.num_decoding
+            since = (now - self._now) * (1 - _SAME)
+            done = curve.steps_to_reach(self.context, batch, since, self._steps)
+            if curve.total(self.context, batch, done) > since:
+                done -= 1
+            if done > 0:
+                self._steps, self._duration = done, curve.total(self.context, batch, done)
+                self._busy = True
+                self._end_run()
+                self._busy = False
+        for request in self._cancelled:
+            self._write_off(request, now)
+        self._cancelled.clear()
+        here = [*self.running, *self.loading, *self.held, *self.waiting]
+        lost = []
+        for request in here:
+            output = self.records.thinking_tokens[request] + self.records.answer_tokens[request]
+            finish = self.running.get(request, 0)
+            left = finish - self.counter if finish else self.left.get(request, output)
+            lost.append((request, output - left))
+        self.sharing.clear()
+        if self.adapters is not None:
+            self.adapters.clear()
+        for table in (self.waiting, self.running, self.computed, self.left, self.remote, self.loading, self.held,
+                      self._offsets, self._finishes, self._answers, self._orders):  # fmt: skip
+            table.clear()
+        self.chunks = []
+        self.context = self._steps = 0
+        self._wake = None
+        return lost
+
+    def _order(self, act: Callable[[], Any], now: float) -> None:
+        """Do something at the first step boundary after `now`; at once where no step is in progress."""
+        if self._steps or self._busy:
+            due = now * (1 + _SAME) if self._steps else 0.0
+            self._orders.append((due, act))
+            if not self.chunks and not self._busy:
+                self._cut_short(due)
+            return
+        act()
+        self._rouse(now)
+
+    def _rouse(self, now: float) -> None:
+        """Plan at time `now`, after all that arrives then."""
+        if self._wake is None:
+            self._now = now
+            self._sleep_until(now)
 
     def _cut_short(self, now: float) -> None:
         """End the decode run in progress at the first step boundary from `now` on."""
-        most = self._steps
-        curve = self.step_times.decode(self.kv.num_decoding)
-        steps = curve.steps_to_reach(self.context, self.kv.num_decoding, now - self._now, most)
+        most, batch = self._steps, self.kv.num_decoding
+        curve = self.step_times.decode(batch)
+        steps = curve.steps_to_reach(self.context, batch, now - self._now, most)
         if steps < most:
             self._steps = steps
-            self._sleep_until(self._now + curve.total(self.context, self.kv.num_decoding, steps))
-
-    # ---- what a scheduler does to a replica -----------------------------------------------------------------
-
-    def prefill_length(self, request: int) -> int:
-        """Return the tokens a waiting request must prefill: its input, and after a preemption its output so far."""
-        records = self.records
-        output = records.thinking_tokens[request] + records.answer_tokens[request]
-        return int(records.input_tokens[request] + output - self.left.get(request, output))
-
-    def to_prefill(self, request: int) -> int:
-        """Return the tokens a waiting request would have to compute if it were admitted now: those not in cache."""
-        return self.prefill_length(request) - self.sharing.cached(request)
-
-    def make_room_to_decode(self) -> bool:
-        """Preempt the last admitted sequences until every decoding one can grow by a token; True if any was."""
-        preempted = False
-        while self._growth() > self.kv.num_blocks - self.kv.used:
-            self.preempt(next(reversed(self.running)))
-            preempted = True
-        self.kv.reserved = self._growth()
-        return preempted
-
-    def admit(self, tokens: int) -> bool:
-        """Start to prefill the head of the queue with `tokens` tokens; False, and no change, if KV has no room."""
-        request = self.waiting[0]
-        cached = self.sharing.admit(request, tokens)
-        if cached is None:
-            return False
-        self.waiting.popleft()
-        self.running[request] = 0
-        self.computed[request] = cached + tokens
-        if isnan(self.records.scheduled_s[request]):
-            self.records.scheduled_s[request] = self._now
-            self.records.cached_tokens[request] = cached
-        return True
-
-    def extend(self, request: int, tokens: int) -> bool:
-        """Prefill `tokens` more of a running request; False, and no change, if KV has no room."""
-        held = self.computed[request]
-        if not self.kv.allocate(held, held + tokens):
-            return False
-        self.computed[request] = held + tokens
-        self.sharing.computed(request, held + tokens)
-        return True
-
-    def preempt(self, request: int) -> None:
-        """Take a running request off the batch, free its KV and queue it first; it will be recomputed."""
-        self._preempted = True
-        finish = self.running.pop(request)
-        if request in self.computed:
-            self.sharing.release(request, self.computed.pop(request))
-        else:
-            self.sharing.release(request, self._stop_decoding(request))
-            self.left[request] = finish - self.counter
-        self.records.num_preemptions[request] += 1
-        self.waiting.appendleft(request)
+            self._duration = curve.total(self.context, batch, steps)
+            self._sleep_until(self._now + self._duration)
 
     # ---- time ------------------------------------------------------------------------------------------------
 
     def _sleep_until(self, time: float) -> None:
-        self._wake = event = Event(self.env)
+        env = self.env
+        self._wake = event = Event(env)
         event._ok = True
         event._value = None
-        assert event.callbacks is not None
-        event.callbacks.append(self._advance)
-        self.env.schedule(event, EventPriority(_AFTER_ARRIVALS + self.index), max(0.0, time - self.env.now))
+        event.callbacks.append(self._advance)  # type: ignore[union-attr]  # a new event has callbacks
+        delay = time - env.now
+        env.schedule(event, _AFTER_ARRIVALS + self.index, delay if delay > 0.0 else 0.0)  # type: ignore[arg-type]  # any integer orders
 
     def _advance(self, event: Event) -> None:
         """End the run in progress, then plan and start the next."""
@@ -216,172 +213,81 @@ class Replica:
     def _start_run(self) -> None:
         self._queued = len(self.waiting)
         self._preempted = False
-        self._chunks = self.scheduler.plan(self)
+        chunks = self.chunks = self.scheduler.plan(self)
         batch = self.kv.num_decoding
-        if self._chunks:
+        if chunks:
             self._steps = 1
             self._open = False
-            self._duration = self._prefill_time(batch)
+            duration = self._prefill_time(batch)
+            if self.adapters is not None:
+                duration += self.adapters.loading_s
+                self.adapters.loading_s = 0.0
+            self._duration = duration
+            if self.on_chunks is not None:
+                self.on_chunks(self, self._now, duration)
         elif batch:
-            told = self._preempted or self._cancelled or self._dropped
-            self._steps = 1 if told else self._steps_ahead()
+            told = self._preempted or self._cancelled or self._orders
+            steps = self._steps = 1 if told else self._steps_ahead()
             self._open = self.scheduler.open_to_arrivals(self)
-            curve = self.step_times.decode(batch)
-            self._duration = curve.total(self.context, batch, self._steps)
+            duration = self._duration = self.step_times.decode(batch).total(self.context, batch, steps)
         else:
             self._steps = 0
-            self._let_go(float("inf"))
+            if self._orders:
+                self._follow_orders(float("inf"))
+                self._rouse(self._now)
             return
-        self._sleep_until(self._now + self._duration)
+        self._sleep_until(self._now + duration)
 
     def _prefill_time(self, batch: int) -> float:
         """Return the seconds of a step with the planned chunks in it, and remember its shape for the record."""
         tokens = pairs = keys = largest = 0
-        for request, chunk in self._chunks:
+        for request, chunk in self.chunks:
             end = self.computed[request]
             tokens += chunk
             pairs += chunk * (end - chunk) + chunk * (chunk + 1) // 2
             keys += end
-            largest = max(largest, chunk)
-        self._shape = (tokens, pairs, keys, len(self._chunks), largest)
+            if chunk > largest:
+                largest = chunk
+        self._shape = (tokens, pairs, keys, len(self.chunks), largest)
         return self.step_times.mixed(batch, self.context, *self._shape)
 
     def _end_run(self) -> None:
-        steps, batch, context, start = self._steps, self.kv.num_decoding, self.context, self._now
-        kv = self.kv
-        if self._chunks:
-            shape = self._shape
-            seconds = self._duration
-        else:
-            shape = (0, 0, 0, 0, 0)
-            seconds = self.step_times.decode(batch).total(context, batch, steps) if batch else 0.0
+        steps, start, kv, chunks = self._steps, self._now, self.kv, self.chunks
+        batch, context = kv.num_decoding, self.context
+        shape = self._shape if chunks else _NO_PREFILL
         kv.used += self._growth(steps)
         kv.reserved = 0
-        kv.evict()
-        now = self._now = start + seconds
-        if self._dropped:
-            self._let_go(now)
-        first = self.counter
+        if kv.idle:
+            kv.evict()
+        now = self._now = start + self._duration
         self.counter += steps
         self.context += steps * batch
         self._tick(steps)
-        while self._answers and self._answers[0][0] <= self.counter:
-            at, request, finish = heappop(self._answers)
-            if self.running.get(request) == finish:
-                time = now if at == self.counter else start + self._partial(batch, context, at - first)
-                self.records.first_answer_s[request] = time
+        if self._answers:
+            first = self.counter - steps
+
+            def time_of(counter: int) -> float:
+                return start + self.step_times.decode(batch).total(context, batch, counter - first)
+
+            self._pass_answers(time_of)
+        computed = self.computed
         ended = [
-            request
-            for request, _chunk in self._chunks
-            if request in self.computed and self.computed[request] == self.prefill_length(request)
-        ]
+            request for request, _ in chunks
+            if request in computed and computed[request] == self.prefill_length(request)
+        ]  # fmt: skip
         self.runs.append(
             (self.index, start, now, steps, batch, context, *shape, len(ended), kv.used, self._queued)
         )
-        while self._finishes and self._finishes[0][0] <= self.counter:
-            at, request = heappop(self._finishes)
-            if self.running.get(request) == at:
-                self._finish_decoding(request)
+        if self._orders:
+            self._follow_orders(now)
+        self._pass_finishes()
         for request in ended:
             self._end_prefill(request)
-        self._chunks = []
+        self.chunks = []
 
-    def _partial(self, batch: int, context: int, steps: int) -> float:
-        return self.step_times.decode(batch).total(context, batch, steps)
-
-    def _end_prefill(self, request: int) -> None:
-        """The step that completed a prefill also gave a token: start to decode, or finish."""
-        records, now = self.records, self._now
-        tokens = self.computed.pop(request)
-        answer = records.answer_tokens[request]
-        left = self.left.pop(request, records.thinking_tokens[request] + answer)
-        if isnan(records.first_token_s[request]):
-            records.first_token_s[request] = now
-        if left == answer:
-            records.first_answer_s[request] = now
-        left -= 1
-        if left == 0:
-            del self.running[request]
-            self._finished(request, tokens)
-            return
-        finish = self.counter + left
-        self.running[request] = finish
-        self._offsets[request] = tokens - self.counter
-        self.kv.start_decoding(tokens, self.counter)
-        self.context += tokens + 1
-        heappush(self._finishes, (finish, request))
-        if left >= answer:
-            heappush(self._answers, (finish - answer + 1, request, finish))
-
-    def _finish_decoding(self, request: int) -> None:
-        del self.running[request]
-        self._finished(request, self._stop_decoding(request))
-
-    def _stop_decoding(self, request: int) -> int:
-        """Count a sequence no longer among those that decode; return its tokens in cache, still to be freed."""
-        tokens = self._offsets.pop(request) + self.counter
-        self.kv.stop_decoding(tokens, self.counter)
-        self.context -= tokens + 1
-        return tokens
-
-    def _finished(self, request: int, tokens: int) -> None:
-        self.sharing.finish(request, tokens)
-        self.records.finish_s[request] = self._now
-        self.records.status[request] = FINISHED
-        if self._cancelled.pop(request, None) is None:
-            self.on_finish(request, self._now)
-
-    def _let_go(self, now: float) -> None:
-        """Drop the prefixes that this replica was told of before `now`."""
-        for due, prefix in self._dropped:
-            if due <= now:
-                self.kv.drop(prefix)
-        self._dropped = [each for each in self._dropped if each[0] > now]
-
-    def _take_off(self) -> None:
-        """Take cancelled requests off the batch or the queue; their rows keep the tokens that they really made."""
-        records = self.records
-        queued = set()
-        for request in [request for request, due in self._cancelled.items() if due <= self._now]:
-            del self._cancelled[request]
-            output = records.thinking_tokens[request] + records.answer_tokens[request]
-            left = self.left.pop(request, output)
-            if request in self.running:
-                finish = self.running.pop(request)
-                if request in self.computed:
-                    self.sharing.release(request, self.computed.pop(request))
-                else:
-                    left = finish - self.counter
-                    self.sharing.release(request, self._stop_decoding(request))
-            else:
-                queued.add(request)
-            self.sharing.forget(request)
-            made = output - left
-            thinking = min(records.thinking_tokens[request], made)
-            records.thinking_tokens[request] = thinking
-            records.answer_tokens[request] = made - thinking
-            records.finish_s[request] = self._now
-            records.status[request] = CANCELLED
-        if queued:
-            self.waiting = deque(request for request in self.waiting if request not in queued)
-
-    # ---- what the stepwise oracle counts anew ------------------------------------------------------------------
-
-    def _growth(self, steps: int = 1) -> int:
-        return self.kv.growth(self.counter, steps)
-
-    def _steps_ahead(self) -> int:
-        """Return how many steps the batch goes on unchanged if nobody arrives.
-
-        While somebody waits they end where a prefix is evicted: then less may be enough to let the first of them in.
-        """
-        while self._finishes and self.running.get(self._finishes[0][1]) != self._finishes[0][0]:
-            heappop(self._finishes)  # a preempted sequence
-        kv = self.kv
-        steps = kv.steps_that_fit(self.counter, self._finishes[0][0] - self.counter)
-        if kv.idle and self.waiting:
-            steps = min(steps, kv.steps_that_fit(self.counter, steps, kv.idle) + 1)
-        return steps
-
-    def _tick(self, steps: int) -> None:
-        """Note that `steps` steps have passed."""
+    def _follow_orders(self, now: float) -> None:
+        """Do what this replica was told to do before `now`."""
+        due = [act for at, act in self._orders if at <= now]
+        self._orders = [order for order in self._orders if order[0] > now]
+        for act in due:
+            act()

@@ -15,23 +15,27 @@ class Sharing:
     """The shared prefixes of one replica.
 
     wants: request -> the prefix it rests on. keeps: request -> the prefix that it leaves when it finishes.
+    staged: request -> tokens of its prefix that a slower tier has brought; they take blocks when it is admitted.
     """
 
-    __slots__ = ("_rests", "keeps", "kv", "wants")
+    __slots__ = ("_missing", "_rests", "keeps", "kv", "staged", "wants")
 
     def __init__(self, kv: KvCache) -> None:
         self.kv = kv
         self.wants: dict[int, Prefix] = {}
         self.keeps: dict[int, Prefix] = {}
+        self.staged: dict[int, int] = {}
         self._rests: dict[int, Prefix] = {}
         """Request in the batch -> the deepest resident prefix that it rests on."""
+        self._missing: dict[int, list[Prefix]] = {}
+        """Request in the batch -> prefixes between that and the one it wants, the next one last."""
 
     def cached(self, request: int) -> int:
         """Return the tokens that a waiting request would find in the cache."""
         if request not in self.wants:
             return 0
-        found = _resident(self.wants[request])
-        return found.tokens if found else 0
+        found = resident(self.wants[request])
+        return max(found.tokens if found else 0, self.staged.get(request, 0))
 
     def admit(self, request: int, tokens: int) -> int | None:
         """Give a request what is cached for it and room for `tokens` more; return the cached tokens, None for no room.
@@ -42,48 +46,50 @@ class Sharing:
         wanted = self.wants.get(request)
         if wanted is None:
             return 0 if kv.allocate(0, tokens) else None
-        rests = _resident(wanted)
-        missing = _next(wanted, rests)
-        if missing is not None and missing.builder is not None:
+        missing = []
+        rests: Prefix | None = wanted
+        while rests is not None and not rests.resident:
+            missing.append(rests)
+            rests = rests.parent
+        if missing and missing[-1].builder is not None:
             return None
-        start = rests.tokens if rests else 0
-        need = kv.to_wake(rests) + kv.blocks(start + tokens) - kv.blocks(start)
+        held = rests.tokens if rests else 0
+        start = max(held, self.staged.get(request, 0))
+        need = kv.to_wake(rests) + kv.blocks(start + tokens) - kv.blocks(held)
         if kv.used + kv.reserved + need > kv.num_blocks:
             return None
+        self.staged.pop(request, None)
         kv.attach(rests)
-        kv.allocate(start, start + tokens)
+        kv.allocate(held, start + tokens)
         if rests is not None:
             self._rests[request] = rests
-        if missing is not None:
-            missing.builder = request
+        if missing:
+            self._missing[request] = missing
+            missing[-1].builder = request
             self.computed(request, start + tokens)
         return start
 
     def computed(self, request: int, tokens: int) -> None:
         """The first `tokens` tokens of a request will be in cache after this step: publish what others may share."""
-        wanted = self.wants.get(request)
-        if wanted is None:
+        missing = self._missing.get(request)
+        if missing is None:
             return
-        rests = self._rests.get(request)
-        while (missing := _next(wanted, rests)) is not None and missing.builder == request:
-            if tokens < missing.tokens:
+        while missing and missing[-1].builder == request:
+            if tokens < missing[-1].tokens:
                 return
-            self.kv.publish(missing, missing.tokens, 1)
-            rests = self._rests[request] = missing
-            below = _next(wanted, rests)
-            if below is not None and not below.resident and below.builder is None:
-                below.builder = request
+            prefix = self._rests[request] = missing.pop()
+            self.kv.publish(prefix, prefix.tokens, 1)
+            if missing and not missing[-1].resident and missing[-1].builder is None:
+                missing[-1].builder = request
+        del self._missing[request]
 
     def release(self, request: int, tokens: int) -> None:
         """Free what a sequence of `tokens` tokens holds, and let another compute the prefix that it was computing."""
         rests = self._rests.pop(request, None)
         self.kv.free(tokens, rests.tokens if rests else 0)
-        wanted = self.wants.get(request)
-        if wanted is None:
-            return
-        missing = _next(wanted, rests)
-        if missing is not None and missing.builder == request:
-            missing.builder = None
+        missing = self._missing.pop(request, None)
+        if missing and missing[-1].builder == request:
+            missing[-1].builder = None
         self.kv.detach(rests)
 
     def finish(self, request: int, tokens: int) -> None:
@@ -105,20 +111,20 @@ class Sharing:
         """A request that is off the batch will not come back."""
         self.wants.pop(request, None)
         self.keeps.pop(request, None)
+        self.staged.pop(request, None)
+
+    def clear(self) -> None:
+        """Lose all KV, as when the replica dies."""
+        for missing in self._missing.values():
+            for prefix in missing:
+                prefix.builder = None
+        self.kv.clear(self._rests.values())
+        for table in (self.wants, self.keeps, self.staged, self._rests, self._missing):
+            table.clear()
 
 
-def _resident(prefix: Prefix | None) -> Prefix | None:
+def resident(prefix: Prefix | None) -> Prefix | None:
     """Return the deepest resident prefix up the chain from `prefix`."""
     while prefix is not None and not prefix.resident:
         prefix = prefix.parent
     return prefix
-
-
-def _next(wanted: Prefix, rests: Prefix | None) -> Prefix | None:
-    """Return the prefix on the way down from `rests` to `wanted` that comes next; None at its end."""
-    below: Prefix | None = None
-    at: Prefix | None = wanted
-    while at is not rests:
-        assert at is not None
-        below, at = at, at.parent
-    return below

@@ -14,6 +14,7 @@ from clustersim.randomness import stream
 from clustersim.records import ANSWERED, CANCELLED, CANDIDATE, GAVE_UP, USEFUL, Floats
 from clustersim.serving.kv_cache import Prefix
 from clustersim.serving.replica import Replica
+from clustersim.serving.sharing import resident
 from clustersim.simulation.front import Front
 from clustersim.workload.generate import Requests
 from clustersim.workload.tasks import Answer, Call, Context, Future, Program, Task
@@ -226,7 +227,8 @@ class Client:
         """Send a request of these tokens; `keep` its KV for requests that go on from it."""
         front, work = self.front, self.work
         records = front.records
-        call = Call(self, thinking + answer, Context(context.tokens + thinking + answer, context))
+        after = Context(context.tokens + thinking + answer, context)
+        call = Call(self, thinking + answer, context, after, keep or self._keep)
         call.request = row = records.add()
         task = work.task.index
         records.arrival_s[row] = self.world.env.now
@@ -238,7 +240,7 @@ class Client:
         records.tenant[row] = self.world.tasks.tenant[task]
         records.task[row] = task
         records.role[row] = role
-        front.send(call, context, self, keep or self._keep)
+        front.send(call)
         return call
 
     def cancel(self, call: Call) -> None:
@@ -246,8 +248,8 @@ class Client:
         if self.world.calls.pop(call.request, None) is not None:
             self.front.cancel(call.request, self.world.env.now)
 
-    def enter(self, call: Call, context: Context, keep: bool, now: float) -> None:
-        """Bring a call that came through the frontend to a replica: where its context's KV is, if it is anywhere."""
+    def enter(self, call: Call, now: float) -> None:
+        """Bring a call that came through the frontend to a replica."""
         front, row = self.front, call.request
         records = front.records
         if call.done:
@@ -256,34 +258,56 @@ class Client:
             records.thinking_tokens[row] = records.answer_tokens[row] = 0
             return
         if not front.admits(row, now):
-            call.ok = False
-            call.finish_s = now
-            call.resolve(call)
+            self.refused(call, now)
             return
         self.work.admitted = True
-        index = self._replica(context)
-        if index is None:
-            index = front.choose(context.tokens + call.output_tokens)
-        replica = front.replicas[index]
-        prefix = self.work.prefix(context, front, index)
-        if prefix is not None:
-            replica.sharing.wants[row] = prefix
-        if keep:
-            left = Prefix(prefix)
-            replica.sharing.keeps[row] = left
-            self.work.hold(call.after, replica, left)
         self.world.calls[row] = call
-        front.place(row, index, now)
+        front.route(row, now)
 
-    def _replica(self, context: Context) -> int | None:
-        """Return the replica of this deployment where a context, or what it extends, has KV; None for a free choice."""
+    def refused(self, call: Call, now: float) -> None:
+        """Tell the program that a call will have no answer."""
+        call.ok = False
+        call.finish_s = now
+        call.resolve(call)
+
+    def rest(self, call: Call, index: int) -> None:
+        """Name what a call rests on at a replica of this deployment, and what it leaves there."""
+        replica = self.front.replicas[index]
+        prefix = self.work.prefix(call.context, self.front, index)
+        if prefix is not None:
+            replica.sharing.wants[call.request] = prefix
+        if call.keep:
+            left = Prefix(prefix)
+            left.tokens = max(prefix.tokens if prefix else 0, call.after.tokens - 1) // replica.kv.block_size
+            left.tokens *= replica.kv.block_size
+            replica.sharing.keeps[call.request] = left
+            self.work.hold(call.after, replica, left)
+
+    def cached(self, call: Call, index: int) -> int:
+        """Return the tokens of a call's context that are in a replica's cache."""
+        at: Context | None = call.context
+        number = self.front.first_replica + index
+        while at is not None:
+            node = at.nodes.get(number)
+            if node is not None:
+                assert isinstance(node, Prefix)
+                found = resident(node)
+                return found.tokens if found else 0
+            at = at.parent
+        return 0
+
+    def home(self, call: Call) -> int | None:
+        """Return the replica of this deployment that is up where a call's context, or what it extends, has KV.
+
+        None for a free choice.
+        """
         first, count = self.front.first_replica, len(self.front.replicas)
         spread = self.work.source.settings.forks == "spread"
-        at: Context | None = context
+        at: Context | None = call.context
         while at is not None:
             if at.nodes and not (spread and at is self.work.task.prompt):
                 for replica in at.nodes:
-                    if first <= replica < first + count:
+                    if first <= replica < first + count and self.front.loads[replica - first].up:
                         return replica - first
             at = at.parent
         return None

@@ -40,7 +40,7 @@ def assert_empty(replica: Replica) -> None:
     kv, sharing = replica.kv, replica.sharing
     assert (kv.used, kv.idle, kv.num_decoding, replica.context) == (0, 0, 0, 0)
     assert not any([replica.waiting, replica.running, replica.computed, replica.left])
-    assert not any([sharing.wants, sharing.keeps, replica._cancelled, replica._dropped])
+    assert not any([sharing.wants, sharing.keeps, replica._cancelled, replica._orders])
 
 
 def assert_conserved(played: toy_tasks.Played) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+from operator import attrgetter
 from typing import ClassVar, Literal
 
 from clustersim.kinds import register
-from clustersim.serving.routers import Choice, Load, Router
+from clustersim.serving.routers import Choice, Load, Router, Targets
 
 
 @register("router")
@@ -16,10 +18,9 @@ class LeastOutstandingRequests(Router):
     kind: Literal["least_outstanding_requests"] = "least_outstanding_requests"
     examples: ClassVar[tuple[dict[str, object], ...]] = ({},)
 
-    def start(self, load: Sequence[Load]) -> Choice:
+    def start(self, targets: Targets) -> Choice:
         """See the class."""
-        indices = range(len(load))
-        return lambda _tokens: min(indices, key=lambda i: load[i].requests)
+        return least(targets, attrgetter("requests"))
 
 
 @register("router")
@@ -32,7 +33,35 @@ class LeastOutstandingTokens(Router):
     kind: Literal["least_outstanding_tokens"] = "least_outstanding_tokens"
     examples: ClassVar[tuple[dict[str, object], ...]] = ({},)
 
-    def start(self, load: Sequence[Load]) -> Choice:
+    def start(self, targets: Targets) -> Choice:
         """See the class."""
-        indices = range(len(load))
-        return lambda _tokens: min(indices, key=lambda i: load[i].tokens)
+        return least(targets, attrgetter("tokens"))
+
+
+def least(targets: Targets, what: Callable[[Load], float]) -> Choice:
+    """Return the choice of the target with the least of something, the first of equals, in O(log targets)."""
+    loads = targets.loads
+    most = 8 * len(loads) + 64
+    heap: list[tuple[float, int]] = []
+
+    def fill() -> None:
+        heap[:] = [(what(load), index) for index, load in enumerate(loads) if load.up]
+        heapify(heap)
+
+    def moved(index: int) -> None:
+        if len(heap) > most:
+            fill()
+        else:
+            heappush(heap, (what(loads[index]), index))
+
+    def choose(_request: int) -> int:
+        while True:
+            value, index = heap[0]
+            load = loads[index]
+            if load.up and what(load) == value:
+                return index
+            heappop(heap)
+
+    fill()
+    targets.watchers.append(moved)
+    return choose

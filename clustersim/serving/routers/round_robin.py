@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import cycle
 from typing import ClassVar, Literal
 
 from clustersim.kinds import register
-from clustersim.serving.routers import Choice, Load, Router
+from clustersim.serving.routers import Choice, Router, Targets
 
 
 @register("router")
@@ -17,7 +16,7 @@ class RoundRobin(Router):
     kind: Literal["round_robin"] = "round_robin"
     examples: ClassVar[tuple[dict[str, object], ...]] = ({},)
 
-    def start(self, load: Sequence[Load]) -> Choice:
+    def start(self, targets: Targets) -> Choice:
         """See the class."""
-        turn = cycle(range(len(load)))
-        return lambda _tokens: next(turn)
+        turn, loads = cycle(range(len(targets.loads))), targets.loads
+        return lambda _request: next(index for index in turn if loads[index].up)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import deque
 
 from pydantic import Field
 
 from clustersim.kinds import Part
-from clustersim.serving.replica import Replica
+from clustersim.records import RequestRecords
+from clustersim.serving.batch import Batch
+from clustersim.serving.contracts import Queue
 
 
 class Scheduler(Part):
@@ -22,9 +25,47 @@ class Scheduler(Part):
         """Tokens in one step at most; None where prompts bound it."""
 
     @abstractmethod
-    def plan(self, replica: Replica) -> list[tuple[int, int]]:
+    def plan(self, batch: Batch) -> list[tuple[int, int]]:
         """Admit and preempt; return (request, tokens) to prefill in the next step."""
 
-    @abstractmethod
-    def open_to_arrivals(self, replica: Replica) -> bool:
-        """Return whether a request that arrived now could join the batch at the next step boundary."""
+    def queue(self, records: RequestRecords) -> Queue:  # noqa: ARG002 - the contract's
+        """Return an empty queue, first come first served."""
+        return deque()
+
+    def victim(self, batch: Batch) -> int:
+        """Return the running request to preempt when KV runs out: the one admitted last."""
+        return next(reversed(batch.running))
+
+    def slots(self, batch: Batch) -> int:
+        """Return how many more sequences the batch may have."""
+        return self.max_num_seqs * batch.data_parallel - len(batch.running) - len(batch.loading)
+
+    def open_to_arrivals(self, batch: Batch) -> bool:
+        """Return whether a slot is free and nobody queues who would go first."""
+        first = not batch.waiting or batch.adapters is not None or not isinstance(batch.waiting, deque)
+        return first and self.slots(batch) > 0
+
+    def admit_waiting(
+        self, batch: Batch, chunks: list[tuple[int, int]], budget: float, longest: float
+    ) -> None:
+        """Admit from the queue in its order while slots, KV and the budget of tokens last, adding to `chunks`.
+
+        Requests whose adapter finds no slot are passed over.
+        """
+        room = self.slots(batch)
+        waiting, adapters = batch.waiting, batch.adapters
+        passed: list[int] = []
+        while waiting and budget > 0 and room > 0:
+            request = waiting[0]
+            if adapters is not None and not adapters.has_room(request):
+                passed.append(waiting.popleft())
+                continue
+            chunk = int(min(batch.to_prefill(request), budget, longest))
+            if not batch.admit(chunk):
+                break
+            room -= 1
+            if chunk:
+                chunks.append((request, chunk))
+                budget -= chunk
+        for request in reversed(passed):
+            waiting.appendleft(request)

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from clustersim.kinds import register
-from clustersim.serving.replica import Replica
+from clustersim.serving.batch import Batch
 from clustersim.serving.schedulers import Scheduler
 
 
@@ -32,38 +32,25 @@ class ChunkedPrefill(Scheduler):
         """The token budget."""
         return self.token_budget
 
-    def plan(self, replica: Replica) -> list[tuple[int, int]]:
+    def plan(self, batch: Batch) -> list[tuple[int, int]]:
         """See the class."""
-        preempted = replica.make_room_to_decode()
-        budget = self.token_budget * replica.in_flight - replica.kv.num_decoding
+        preempted = batch.make_room_to_decode()
+        budget = self.token_budget * batch.in_flight - batch.kv.num_decoding
         chunks: list[tuple[int, int]] = []
-        for request in list(replica.computed):
+        for request in list(batch.computed):
             if budget <= 0:
                 break
-            if request not in replica.computed:
+            if request not in batch.computed:
                 continue  # preempted for one before it
-            left = replica.prefill_length(request) - replica.computed[request]
+            left = batch.prefill_length(request) - batch.computed[request]
             chunk = min(left, budget, self.token_budget)
-            while request in replica.computed and not replica.extend(request, chunk):
-                replica.preempt(next(reversed(replica.running)))
-                replica.make_room_to_decode()
+            while request in batch.computed and not batch.extend(request, chunk):
+                batch.preempt(self.victim(batch))
+                batch.make_room_to_decode()
                 preempted = True
-            if request in replica.computed:
+            if request in batch.computed:
                 chunks.append((request, chunk))
                 budget -= chunk
-        if preempted:
-            return chunks
-        room = self.max_num_seqs * replica.data_parallel - len(replica.running)
-        while replica.waiting and budget > 0 and room > 0:
-            request = replica.waiting[0]
-            chunk = min(replica.to_prefill(request), budget, self.token_budget)
-            if not replica.admit(chunk):
-                break
-            chunks.append((request, chunk))
-            budget -= chunk
-            room -= 1
-        return chunks
-
-    def open_to_arrivals(self, replica: Replica) -> bool:
-        """Return whether nobody queues and a slot is free."""
-        return not replica.waiting and len(replica.running) < self.max_num_seqs * replica.data_parallel
+        if not preempted and batch.waiting:
+            self.admit_waiting(batch, chunks, budget, self.token_budget)
+        return [each for each in chunks if each[0] in batch.computed] if preempted else chunks

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import ClassVar, Literal
 
 from clustersim.kinds import register
-from clustersim.serving.replica import Replica
+from clustersim.serving.batch import Batch
 from clustersim.serving.schedulers import Scheduler
 
 
@@ -25,20 +26,14 @@ class StaticBatch(Scheduler):
         """None: whole prompts are prefilled together."""
         return None
 
-    def plan(self, replica: Replica) -> list[tuple[int, int]]:
+    def plan(self, batch: Batch) -> list[tuple[int, int]]:
         """See the class."""
-        replica.make_room_to_decode()
+        batch.make_room_to_decode()
         chunks: list[tuple[int, int]] = []
-        if replica.kv.num_decoding:
-            return chunks
-        while replica.waiting and len(chunks) < self.max_num_seqs * replica.data_parallel:
-            request = replica.waiting[0]
-            length = replica.to_prefill(request)
-            if not replica.admit(length):
-                break
-            chunks.append((request, length))
+        if not batch.kv.num_decoding and not batch.computed:
+            self.admit_waiting(batch, chunks, inf, inf)
         return chunks
 
-    def open_to_arrivals(self, replica: Replica) -> bool:  # noqa: ARG002 - the contract of every scheduler
+    def open_to_arrivals(self, batch: Batch) -> bool:  # noqa: ARG002 - the contract of every scheduler
         """Return False: nobody joins a batch in progress."""
         return False

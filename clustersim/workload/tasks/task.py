@@ -34,14 +34,19 @@ class Context:
 class Call(Future["Call"]):
     """One request of a task: resolved when its last token is there, with itself as value.
 
-    after: the context it leaves (its input and output) if it was kept. ok: False if it was refused for its length.
+    context: what it goes on from. after: the context it leaves (its input and output) if it was kept, as `keep` says.
+    ok: False if it was refused, or died with its replica.
     """
 
-    __slots__ = ("after", "finish_s", "first_answer_s", "llm", "ok", "output_tokens", "request")
+    __slots__ = (
+        "after", "context", "finish_s", "first_answer_s", "keep", "llm", "ok", "output_tokens", "request",
+    )  # fmt: skip
 
-    def __init__(self, llm: Llm, output_tokens: int, after: Context) -> None:
+    def __init__(self, llm: Llm, output_tokens: int, context: Context, after: Context, keep: bool) -> None:
         super().__init__()
         self.llm = llm
+        self.context = context
+        self.keep = keep
         self.output_tokens = output_tokens
         self.after = after
         self.request = -1
