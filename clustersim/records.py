@@ -151,6 +151,24 @@ class TaskRecords(Columns):
     status: IntView
 
 
+class TransferRecords(Columns):
+    """One row for each request whose KV went from the replica that prefilled it to the one that decodes it.
+
+    start_s (the first byte may leave), end_s (the last has arrived, nan if it never did); bytes; request; source and
+    target (replicas).
+    """
+
+    FLOATS = ("start_s", "end_s", "bytes")
+    INTS = ("request", "source", "target")
+
+    start_s: FloatView
+    end_s: FloatView
+    bytes: FloatView
+    request: IntView
+    source: IntView
+    target: IntView
+
+
 #: Columns of a run record; see RunRecords.
 RUN_COLUMNS: Final = (
     "replica", "start_s", "end_s", "num_steps", "batch", "context_tokens", "prefill_tokens", "prefill_pairs",

@@ -193,7 +193,8 @@ class Batch:
                 self.adapters.leave(request)
             self.held[request] = tokens
             self.left[request] = left
-            self.on_prefilled(request, now)
+            if request not in self._cancelled:
+                self.on_prefilled(request, now)
         else:
             self._start_decoding(request, tokens, left, answer)
 

@@ -88,6 +88,14 @@ class Replica(Batch):
             self._open = False
             self._cut_short(now)
 
+    def submit_late(self, request: int, now: float, left: int | None = None, *, remote: bool = False) -> None:
+        """Queue a request that another replica hands over: one of the same time finds the next step planned."""
+        self._order(partial(self.submit, request, now, left, remote=remote), now)
+
+    def abandon(self, request: int, now: float) -> None:
+        """Forget a request that another replica knows the end of, at the next step boundary."""
+        self._order(partial(self._remove, request), now)
+
     def cancel(self, request: int, now: float) -> None:
         """Take a request off, its KV freed, at the next step boundary: as an engine that is told to abort it.
 
@@ -246,8 +254,7 @@ class Replica(Batch):
             tokens += chunk
             pairs += chunk * (end - chunk) + chunk * (chunk + 1) // 2
             keys += end
-            if chunk > largest:
-                largest = chunk
+            largest = max(largest, chunk)
         self._shape = (tokens, pairs, keys, len(self.chunks), largest)
         return self.step_times.mixed(batch, self.context, *self._shape)
 

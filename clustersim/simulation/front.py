@@ -15,6 +15,7 @@ from clustersim.serving.stepwise import StepwiseReplica
 from clustersim.workload.tasks import Call
 
 if TYPE_CHECKING:
+    from clustersim.simulation.disaggregation import Handover
     from clustersim.simulation.tasks import Client
     from clustersim.simulation.world import World
 
@@ -34,12 +35,15 @@ class Front:
         self.num_up = len(self.loads)
         self.parked: deque[int] = deque()
         """Requests that wait for a replica to come up."""
+        self.parked_left: dict[int, int] = {}
+        self.handover: Handover | None = None
+        """To the deployment that prefills for this one."""
         self.targets = Targets(
             self.loads, self.tokens, self._cached, self._session,
             input_tokens=lambda request: self.records.input_tokens[request],
             rng=stream(world.seed, deployment.name, "router"),
         )  # fmt: skip
-        self.choose = deployment.router.start(self.targets)
+        self._choose = deployment.router.start(self.targets)
         replica = StepwiseReplica if world.scenario.engine.mode == "stepwise" else Replica
         parallelism = deployment.parallelism
         self.replicas = [
@@ -68,18 +72,40 @@ class Front:
             return False
         return True
 
-    def route(self, request: int, now: float) -> None:
-        """Send a request to the replica where its KV is, else where the router says; park it where none is up."""
-        if self.num_up == 0:
+    def route(self, request: int, now: float, left: int | None = None) -> None:
+        """Send a request to the replica where its KV is, else where the router says; park it where none is up.
+
+        `left` are the output tokens it has still to make, where it made some before.
+        """
+        if self.num_up == 0 or (self.handover is not None and self.handover.prefill.num_up == 0):
             self.parked.append(request)
-            return
-        call = self.world.calls.get(request) if self.world.calls else None
-        index = None if call is None else self._client(call).home(call)
-        if index is None:
+            if left is not None:
+                self.parked_left[request] = left
+        elif self.handover is not None:
+            self.handover.begin(request, now, left)
+        else:
             index = self.choose(request)
-        if call is not None:
-            self._client(call).rest(call, index)
-        self.place(request, index, now)
+            self.rest(request, index)
+            self.load(request, index)
+            replica = self.replicas[index]
+            self.records.replica[request] = replica.index
+            replica.submit(request, now, left)
+
+    def choose(self, request: int) -> int:
+        """Return the replica, by its number in this deployment, that a request goes to."""
+        if self.world.calls:
+            call = self.world.calls.get(request)
+            home = None if call is None else self._client(call).home(call, self)
+            if home is not None:
+                return home
+        return self._choose(request)
+
+    def rest(self, request: int, index: int) -> None:
+        """Tell a replica which prefix a request rests on, and what it leaves."""
+        if self.world.calls:
+            call = self.world.calls.get(request)
+            if call is not None:
+                self._client(call).rest(call, self, index)
 
     def set_up(self, index: int, up: bool, now: float) -> None:
         """Let a replica take requests from now on, or none."""
@@ -89,8 +115,16 @@ class Front:
         load.up = up
         self.num_up += 1 if up else -1
         self._moved(index)
-        while self.parked and self.num_up:
-            self.route(self.parked.popleft(), now)
+        self.drain()
+        for front in self.world.fronts:
+            if front.handover is not None and front.handover.prefill is self:
+                front.drain()
+
+    def drain(self) -> None:
+        """Route what waited for a replica to come up."""
+        for _ in range(len(self.parked)):
+            request = self.parked.popleft()
+            self.route(request, self.world.env.now, self.parked_left.pop(request, None))
 
     def send(self, call: Call) -> None:
         """Let a task's call through the frontend; those of one instant come together."""
@@ -109,16 +143,6 @@ class Front:
         for call in inbox:
             self._client(call).enter(call, now)
 
-    def place(self, request: int, index: int, now: float) -> None:
-        """Queue a request at replica number `index` of this deployment."""
-        load = self.loads[index]
-        load.requests += 1
-        load.tokens += self.tokens(request)
-        self._moved(index)
-        replica = self.replicas[index]
-        self.records.replica[request] = replica.index
-        replica.submit(request, now)
-
     def cancel(self, request: int, now: float) -> None:
         """Take a request off its replica, or out of the queue for one."""
         if request in self.parked:
@@ -128,20 +152,35 @@ class Front:
             records.finish_s[request] = now
             records.thinking_tokens[request] = records.answer_tokens[request] = 0
             return
-        index = self._unload(request)
-        self.replicas[index].cancel(request, now)
+        if self.handover is not None and self.handover.cancel(request, now):
+            return
+        replica = self._replica(request)
+        self.unload(request, replica)
+        replica.cancel(request, now)
 
     def _finished(self, request: int, now: float) -> None:
-        self._unload(request)
+        self.unload(request, self._replica(request))
         self.world.served(request, now)
 
-    def _unload(self, request: int) -> int:
-        index = self.records.replica[request] - self.first_replica
+    def _replica(self, request: int) -> Replica:
+        return self.replicas[self.records.replica[request] - self.first_replica]
+
+    def load(self, request: int, index: int) -> None:
+        """Count a request at a replica, by its number in this deployment."""
+        load = self.loads[index]
+        load.requests += 1
+        load.tokens += self.tokens(request)
+        for watch in self.targets.watchers:
+            watch(index)
+
+    def unload(self, request: int, replica: Replica) -> None:
+        """Count it there no more."""
+        index = replica.index - self.first_replica
         load = self.loads[index]
         load.requests -= 1
         load.tokens -= self.tokens(request)
-        self._moved(index)
-        return index
+        for watch in self.targets.watchers:
+            watch(index)
 
     def _moved(self, index: int) -> None:
         for watch in self.targets.watchers:
@@ -157,7 +196,7 @@ class Front:
     def _cached(self, request: int, index: int) -> int:
         """Return the tokens of a request's input that are in a replica's cache."""
         call = self.world.calls.get(request)
-        return 0 if call is None else self._client(call).cached(call, index)
+        return 0 if call is None else self._client(call).cached(call, self, index)
 
     def _session(self, request: int) -> int:
         return self.records.task[request]

@@ -270,10 +270,10 @@ class Client:
         call.finish_s = now
         call.resolve(call)
 
-    def rest(self, call: Call, index: int) -> None:
-        """Name what a call rests on at a replica of this deployment, and what it leaves there."""
-        replica = self.front.replicas[index]
-        prefix = self.work.prefix(call.context, self.front, index)
+    def rest(self, call: Call, front: Front, index: int) -> None:
+        """Name what a call rests on at a replica of a deployment, and what it leaves there."""
+        replica = front.replicas[index]
+        prefix = self.work.prefix(call.context, front, index)
         if prefix is not None:
             replica.sharing.wants[call.request] = prefix
         if call.keep:
@@ -283,10 +283,10 @@ class Client:
             replica.sharing.keeps[call.request] = left
             self.work.hold(call.after, replica, left)
 
-    def cached(self, call: Call, index: int) -> int:
+    def cached(self, call: Call, front: Front, index: int) -> int:
         """Return the tokens of a call's context that are in a replica's cache."""
         at: Context | None = call.context
-        number = self.front.first_replica + index
+        number = front.first_replica + index
         while at is not None:
             node = at.nodes.get(number)
             if node is not None:
@@ -296,18 +296,18 @@ class Client:
             at = at.parent
         return 0
 
-    def home(self, call: Call) -> int | None:
-        """Return the replica of this deployment that is up where a call's context, or what it extends, has KV.
+    def home(self, call: Call, front: Front) -> int | None:
+        """Return the replica of a deployment that is up where a call's context, or what it extends, has KV.
 
         None for a free choice.
         """
-        first, count = self.front.first_replica, len(self.front.replicas)
+        first, count = front.first_replica, len(front.replicas)
         spread = self.work.source.settings.forks == "spread"
         at: Context | None = call.context
         while at is not None:
             if at.nodes and not (spread and at is self.work.task.prompt):
                 for replica in at.nodes:
-                    if first <= replica < first + count and self.front.loads[replica - first].up:
+                    if first <= replica < first + count and front.loads[replica - first].up:
                         return replica - first
             at = at.parent
         return None

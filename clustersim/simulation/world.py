@@ -8,10 +8,12 @@ from contextlib import contextmanager
 
 from simpy import Environment, Event
 
-from clustersim.records import RequestRecords, RunRecords, TaskRecords
+from clustersim.records import RequestRecords, RunRecords, TaskRecords, TransferRecords
 from clustersim.scenario.plan import DeploymentPlan, deployment_of
 from clustersim.scenario.schema import Scenario
+from clustersim.network.flows import Flows
 from clustersim.simulation.closed_loop import ClosedLoop
+from clustersim.simulation.disaggregation import connect
 from clustersim.simulation.front import Front
 from clustersim.simulation.source import RequestSource, Source
 from clustersim.simulation.tasks import TaskSource
@@ -35,6 +37,8 @@ class World:
         self.env = Environment()
         self.records = RequestRecords(1024)
         self.tasks = TaskRecords(16)
+        self.transfers = TransferRecords(16)
+        self.flows = Flows(self.env)
         self.runs = RunRecords()
         self.progress = progress
         self.finished = 0
@@ -44,6 +48,7 @@ class World:
         for each in plans:
             self.first_replica.append(sum(p.deployment.replicas for p in plans[: each.index]))
             self.fronts.append(Front(self, each, self.first_replica[-1]))
+        connect(self, self.fronts)
         self.deployments = {each.deployment.name: each.index for each in plans}
         self.calls: dict[int, Call] = {}
         """Request -> the call of a task that waits for it."""
