@@ -79,7 +79,8 @@ class RequestRecords(Columns):
     arrival_s; entered_s (through the frontend, in the scheduler's queue); scheduled_s (first time in a batch);
     first_token_s; first_answer_s (first token after thinking); finish_s; input_tokens, thinking_tokens,
     answer_tokens (those that it made, once it is cancelled); cached_tokens of the input, found in the KV cache;
-    deployment, replica, workload, tenant (indices); adapter (-1 for none); priority (lower goes first);
+    deployment, replica, workload, tenant (indices); adapter, prefix (row of the
+    workload's table of prefixes), -1 for none; priority (lower goes first);
     task (row of TaskRecords, -1 for none), role (index into ROLES); num_preemptions; num_retries after replicas that
     died; status (index into STATUS): rejected is what no replica could ever hold, shed what was refused for load, lost
     what died with its replica and was not tried again.
@@ -88,10 +89,10 @@ class RequestRecords(Columns):
     FLOATS = ("arrival_s", "entered_s", "scheduled_s", "first_token_s", "first_answer_s", "finish_s")
     INTS = (
         "input_tokens", "thinking_tokens", "answer_tokens", "cached_tokens",
-        "deployment", "replica", "workload", "tenant", "adapter", "priority", "task", "role", "num_preemptions",
+        "deployment", "replica", "workload", "tenant", "adapter", "prefix", "priority", "task", "role", "num_preemptions",
         "num_retries", "status",
     )  # fmt: skip
-    UNKNOWN = ("adapter",)
+    UNKNOWN = ("adapter", "prefix")
 
     arrival_s: FloatView
     entered_s: FloatView
@@ -108,6 +109,7 @@ class RequestRecords(Columns):
     workload: IntView
     tenant: IntView
     adapter: IntView
+    prefix: IntView
     priority: IntView
     task: IntView
     role: IntView

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 
 
 class Prefix:
@@ -17,7 +17,7 @@ class Prefix:
 
     __slots__ = ("blocks", "builder", "children", "dropped", "key", "parent", "resident", "tokens", "users")
 
-    def __init__(self, parent: Prefix | None = None, key: int | None = None) -> None:
+    def __init__(self, parent: Prefix | None = None, key: Hashable = None) -> None:
         self.key = key
         self.parent = parent
         self.tokens = 0

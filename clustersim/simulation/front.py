@@ -16,6 +16,7 @@ from clustersim.workload.tasks import Call
 
 if TYPE_CHECKING:
     from clustersim.simulation.disaggregation import Handover
+    from clustersim.simulation.prefixes import Beginnings
     from clustersim.simulation.tasks import Client
     from clustersim.simulation.world import World
 
@@ -106,6 +107,23 @@ class Front:
             call = self.world.calls.get(request)
             if call is not None:
                 self._client(call).rest(call, self, index)
+                return
+        beginnings = self._beginnings(request)
+        if beginnings is not None:
+            records, replica = self.records, self.replicas[index]
+            prefix = beginnings.prefix(
+                records.prefix[request], records.adapter[request], records.input_tokens[request],
+                replica.index, replica.kv.block_size,
+            )  # fmt: skip
+            if prefix is not None:
+                replica.sharing.wants[request] = prefix
+
+    def _beginnings(self, request: int) -> Beginnings | None:
+        """Return the table that a plain request's prefix is a row of; None if it has none, or nothing is cached."""
+        if not self.world.beginnings or not self.plan.deployment.prefix_caching:
+            return None
+        records = self.records
+        return self.world.beginnings.get(records.workload[request]) if records.prefix[request] >= 0 else None
 
     def set_up(self, index: int, up: bool, now: float) -> None:
         """Let a replica take requests from now on, or none."""
@@ -196,7 +214,16 @@ class Front:
     def _cached(self, request: int, index: int) -> int:
         """Return the tokens of a request's input that are in a replica's cache."""
         call = self.world.calls.get(request)
-        return 0 if call is None else self._client(call).cached(call, self, index)
+        if call is not None:
+            return self._client(call).cached(call, self, index)
+        beginnings = self._beginnings(request)
+        if beginnings is None:
+            return 0
+        records = self.records
+        return beginnings.cached(
+            records.prefix[request], records.adapter[request], records.input_tokens[request],
+            self.first_replica + index,
+        )  # fmt: skip
 
     def _session(self, request: int) -> int:
         return self.records.task[request]

@@ -34,11 +34,12 @@ class Source(Protocol):
 class RequestSource:
     """Sends plain requests."""
 
-    def __init__(self, world: World, front: Front, index: int, workload: Workload) -> None:  # noqa: ARG002
+    def __init__(self, world: World, front: Front, index: int, workload: Workload) -> None:
         self.world = world
         self.front = front
         self.index = index
         self.delay_s = front.delay_s
+        self._priority = np.array([tenant.priority for tenant in workload.all_tenants])
 
     def add(self, requests: Requests) -> range:
         """See `Source.add`; rows of RequestRecords."""
@@ -50,6 +51,9 @@ class RequestSource:
                 "thinking_tokens": requests.thinking_tokens,
                 "answer_tokens": requests.answer_tokens,
                 "tenant": requests.tenant,
+                "adapter": requests.adapter,
+                "prefix": requests.prefix,
+                "priority": self._priority[requests.tenant],
                 "workload": np.full(count, self.index),
                 "deployment": np.full(count, self.front.plan.index),
                 "task": np.full(count, -1),

@@ -272,6 +272,8 @@ class Client:
 
     def rest(self, call: Call, front: Front, index: int) -> None:
         """Name what a call rests on at a replica of a deployment, and what it leaves there."""
+        if not front.plan.deployment.prefix_caching:
+            return
         replica = front.replicas[index]
         prefix = self.work.prefix(call.context, front, index)
         if prefix is not None:

@@ -15,10 +15,13 @@ from clustersim.network.flows import Flows
 from clustersim.simulation.closed_loop import ClosedLoop
 from clustersim.simulation.disaggregation import connect
 from clustersim.simulation.front import Front
+from clustersim.simulation.prefixes import Beginnings
 from clustersim.simulation.source import RequestSource, Source
 from clustersim.simulation.tasks import TaskSource
-from clustersim.workload.generate import generate
+from clustersim.workload.generate import generate, load_trace
+from clustersim.workload.prefixes import prefix_table
 from clustersim.workload.tasks import Call
+from clustersim.workload.traces import Trace
 from clustersim.workload.workload import Workload
 
 #: progress(finished, total or None, simulated seconds)
@@ -52,18 +55,22 @@ class World:
         self.deployments = {each.deployment.name: each.index for each in plans}
         self.calls: dict[int, Call] = {}
         """Request -> the call of a task that waits for it."""
+        self.beginnings: dict[int, Beginnings] = {}
+        """Workload -> what its inputs have in common."""
         self.users: dict[int, ClosedLoop] = {}
         """Workload -> the users who wait for its answers."""
 
     def run(self) -> None:
         """Issue every workload and run to the last event."""
         for index, workload in enumerate(self.scenario.workloads):
+            trace = load_trace(workload)
+            self._share_beginnings(index, workload, trace)
             source = self._source(index, workload)
             if workload.closed_loop is not None:
                 self.users[index] = ClosedLoop(self, source, index, workload)
                 self.users[index].start()
             else:
-                requests = generate(workload, self.seed, self.scenario.horizon_s)
+                requests = generate(workload, self.seed, self.scenario.horizon_s, trace)
                 if self.total is not None:
                     self.total += len(requests)
                 rows = source.add(requests)
@@ -73,6 +80,14 @@ class World:
             self.env.run()
         if self.progress:
             self.progress(self.finished, self.finished, self.env.now)
+
+    def _share_beginnings(self, index: int, workload: Workload, trace: Trace | None) -> None:
+        if workload.tasks is not None:
+            return
+        table = prefix_table(workload, trace, self.seed)
+        if table is not None:
+            first = sum(len(other.table.parent) for other in self.beginnings.values())
+            self.beginnings[index] = Beginnings(table, first)
 
     def _source(self, index: int, workload: Workload) -> Source:
         front = self.fronts[deployment_of(self.scenario, index)]
