@@ -82,7 +82,7 @@ class RequestRecords(Columns):
     deployment, replica, workload, tenant (indices); adapter, prefix (row of the
     workload's table of prefixes), -1 for none; priority (lower goes first);
     task (row of TaskRecords, -1 for none), role (index into ROLES); num_preemptions; num_retries after replicas that
-    died; status (index into STATUS): rejected is what no replica could ever hold, shed what was refused for load, lost
+    died, lost_tokens made in vain; status (index into STATUS): rejected is what no replica could ever hold, shed what was refused for load, lost
     what died with its replica and was not tried again.
     """
 
@@ -90,7 +90,7 @@ class RequestRecords(Columns):
     INTS = (
         "input_tokens", "thinking_tokens", "answer_tokens", "cached_tokens",
         "deployment", "replica", "workload", "tenant", "adapter", "prefix", "priority", "task", "role", "num_preemptions",
-        "num_retries", "status",
+        "num_retries", "lost_tokens", "status",
     )  # fmt: skip
     UNKNOWN = ("adapter", "prefix")
 
@@ -115,6 +115,7 @@ class RequestRecords(Columns):
     role: IntView
     num_preemptions: IntView
     num_retries: IntView
+    lost_tokens: IntView
     status: IntView
 
 
@@ -169,6 +170,23 @@ class TransferRecords(Columns):
     request: IntView
     source: IntView
     target: IntView
+
+
+#: States of a replica; it holds accelerators from STARTING to DRAINING.
+OFF, QUEUED, STARTING, UP, DRAINING = 0, 1, 2, 3, 4
+REPLICA_STATE: Final = ("off", "queued", "starting", "up", "draining")
+
+
+class SpanRecords(Columns):
+    """One row for each time that a replica was in a state other than off: start_s, end_s (nan: to the end)."""
+
+    FLOATS = ("start_s", "end_s")
+    INTS = ("replica", "state")
+
+    start_s: FloatView
+    end_s: FloatView
+    replica: IntView
+    state: IntView
 
 
 #: Columns of a run record; see RunRecords.

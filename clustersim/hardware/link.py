@@ -23,13 +23,15 @@ class Link(Value):
     name: str
     kind: Literal[
         "nvlink", "xgmi", "ici", "neuronlink", "c2c", "upi", "pcie",
-        "infiniband", "roce", "efa", "ethernet", "wifi", "wan",
+        "infiniband", "roce", "efa", "ethernet", "wifi", "wan", "nvme", "storage",
     ]  # fmt: skip
     topology: Literal["switch", "mesh", "torus", "point_to_point"]
     bandwidth_bytes_per_s: Figure[BytesPerSecond]
     """Into the fabric from one device, all its lanes and neighbours together."""
     peer_bandwidth_bytes_per_s: Figure[BytesPerSecond] | None = None
     """What one pair gets where that is less: one neighbour's lanes in a mesh or torus."""
+    write_bandwidth_bytes_per_s: Figure[BytesPerSecond] | None = None
+    """Of storage: what goes in where that is less than `bandwidth`, which comes out."""
     latency_s: Figure[Seconds]
     """Of one hop, or one step of a collective, for an empty message."""
     launch_s: Figure[Seconds] = Figure(value=0.0, source="not given: a message costs its latency alone")
@@ -42,6 +44,9 @@ class Link(Value):
         peer = self.peer_bandwidth_bytes_per_s
         if peer is not None and peer.value > self.bandwidth_bytes_per_s.value:
             raise PydanticCustomError("peer", "peer_bandwidth must not be above bandwidth")
+        write = self.write_bandwidth_bytes_per_s
+        if write is not None and write.value > self.bandwidth_bytes_per_s.value:
+            raise PydanticCustomError("write", "write_bandwidth must not be above bandwidth")
         return self
 
     @property

@@ -22,7 +22,20 @@ from clustersim.yaml_file import Document, Key, problems_of, read_yaml
 
 ValueT = TypeVar("ValueT", bound=Value)
 #: Keys that hold a reference, in scenarios and in specs.
-KEYS = frozenset({"node", "accelerator", "scale_up", "nic", "host_link", "site", "serving_engine"})
+KEYS = frozenset(
+    {
+        "node",
+        "accelerator",
+        "scale_up",
+        "nic",
+        "host_link",
+        "site",
+        "serving_engine",
+        "local_store",
+        "remote_store",
+        "wan",
+    }
+)
 #: Endings of files that hold one thing of a shelf.
 _ENDINGS = (".yaml", ".yml")
 

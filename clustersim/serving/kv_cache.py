@@ -89,6 +89,8 @@ class KvCache:
     def growth(self, counter: int, num_steps: int) -> int:
         """Return the blocks that the decoding sequences need for steps counter .. counter + num_steps - 1."""
         size = self.block_size
+        if num_steps == 1:
+            return self._phases[-counter % size]
         rounds, rest = divmod(num_steps, size)
         need = rounds * self.num_decoding
         phases = self._phases

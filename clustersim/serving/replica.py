@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from simpy import Environment, Event
+from simpy.events import EventPriority
 
 from clustersim.records import RequestRecords, RunRecords
 from clustersim.serving.adapters import Adapters
@@ -48,6 +49,7 @@ class Replica(Batch):
     ) -> None:
         super().__init__(records, scheduler, kv, on_finish, data_parallel, in_flight, adapters)
         self.index = index
+        self._order_of_events = EventPriority(_AFTER_ARRIVALS + index)
         self.env = env
         self.runs = runs
         self.step_times = step_times
@@ -201,9 +203,9 @@ class Replica(Batch):
         self._wake = event = Event(env)
         event._ok = True
         event._value = None
-        event.callbacks.append(self._advance)  # type: ignore[union-attr]  # a new event has callbacks
+        event.callbacks.append(self._advance)
         delay = time - env.now
-        env.schedule(event, _AFTER_ARRIVALS + self.index, delay if delay > 0.0 else 0.0)  # type: ignore[arg-type]  # any integer orders
+        env.schedule(event, self._order_of_events, delay if delay > 0.0 else 0.0)
 
     def _advance(self, event: Event) -> None:
         """End the run in progress, then plan and start the next."""
@@ -270,18 +272,17 @@ class Replica(Batch):
         self.counter += steps
         self.context += steps * batch
         self._tick(steps)
-        if self._answers:
+        if self._answers and self._answers[0][0] <= self.counter:
             first = self.counter - steps
 
             def time_of(counter: int) -> float:
                 return start + self.step_times.decode(batch).total(context, batch, counter - first)
 
             self._pass_answers(time_of)
-        computed = self.computed
-        ended = [
-            request for request, _ in chunks
-            if request in computed and computed[request] == self.prefill_length(request)
-        ]  # fmt: skip
+        ended = []
+        for request, _ in chunks:
+            if self.computed.get(request) == self.prefill_length(request):
+                ended.append(request)
         self.runs.append(
             (self.index, start, now, steps, batch, context, *shape, len(ended), kv.used, self._queued)
         )

@@ -21,8 +21,9 @@ class StepwiseReplica(Replica):
         assert steps == 1
         decoding = [offset + self.counter for offset in self._offsets.values()]
         assert self.context == sum(tokens + 1 for tokens in decoding)
-        held = decoding + list(self.computed.values())
-        rests = [self.sharing.rests(request) for request in (*self._offsets, *self.computed)]
+        apart = {**self.computed, **self.loading, **self.held}
+        held = decoding + list(apart.values())
+        rests = [self.sharing.rests(request) for request in (*self._offsets, *apart)]
         shared: set[Prefix] = set()
         for deepest in rests:
             prefix = deepest

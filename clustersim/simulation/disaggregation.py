@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from clustersim.network.flow import Flow, layer_wise
+from clustersim.network.place import Place
 from clustersim.serving.replica import Replica
 
 if TYPE_CHECKING:
@@ -142,7 +143,10 @@ class Handover:
             transfers.bytes[transit.row] = 0.0
         transfers.bytes[transit.row] += size
         release = None if computed is None else layer_wise(size, self.num_layers, *computed)
-        route = self.world.network.route(transit.source.index, transit.target.index)
+        route = self.world.network.path(
+            self._rank(self.prefill, transit.source, request),
+            self._rank(self.decode, transit.target, request),
+        )
         flow: Flow | None = None
 
         def done(at: float) -> None:
@@ -154,6 +158,11 @@ class Handover:
         flow = self.world.flows.start(route, size, done, release=release)
         transit.flows.add(flow)
 
+    def _rank(self, front: Front, replica: Replica, request: int) -> Place:
+        """Return the accelerators that have a request's KV: those of one data-parallel rank, taken in turn."""
+        ranks = front.plan.deployment.parallelism.attention_dp
+        return self.world.places[replica.index].part(request % ranks, ranks)
+
     def _arrived(self, request: int, transit: Transit, now: float) -> None:
         assert transit.source is not None
         assert transit.target is not None
@@ -161,6 +170,13 @@ class Handover:
         self.world.transfers.end_s[transit.row] = now
         transit.target.join(request, now)
         transit.source.release(request, now)
+        if self.prefill.lifecycle is not None:
+            index = transit.source.index - self.prefill.first_replica
+            self.world.after(0.0, lambda _event: self._idle(index))
+
+    def _idle(self, index: int) -> None:
+        assert self.prefill.lifecycle is not None
+        self.prefill.lifecycle.idle(index, self.world.env.now)
 
     # ---- what goes wrong -------------------------------------------------------------------------------------
 

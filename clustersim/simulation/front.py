@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from math import nan
 from typing import TYPE_CHECKING
 
 from clustersim.randomness import stream
-from clustersim.records import CANCELLED, REJECTED
+from clustersim.records import CANCELLED, LOST, REJECTED
 from clustersim.scenario.plan import DeploymentPlan
 from clustersim.serving.kv_cache import KvCache
 from clustersim.serving.replica import Replica
@@ -16,6 +17,7 @@ from clustersim.workload.tasks import Call
 
 if TYPE_CHECKING:
     from clustersim.simulation.disaggregation import Handover
+    from clustersim.simulation.lifecycle import Lifecycle
     from clustersim.simulation.prefixes import Beginnings
     from clustersim.simulation.tasks import Client
     from clustersim.simulation.world import World
@@ -32,11 +34,17 @@ class Front:
         deployment, memory = plan.deployment, plan.memory
         self.delay_s = deployment.serving_engine.frontend_s.value
         self.longest = min(plan.max_model_len, memory.tokens_per_rank)
-        self.loads = [Load() for _ in range(deployment.replicas)]
-        self.num_up = len(self.loads)
+        self.loads = [Load() for _ in range(plan.max_replicas)]
+        self.num_up = deployment.replicas
+        for load in self.loads[self.num_up :]:
+            load.up = False
+        self.num_entered = 0
         self.parked: deque[int] = deque()
         """Requests that wait for a replica to come up."""
         self.parked_left: dict[int, int] = {}
+        self.retrying: dict[int, int | None] = {}
+        """Requests that lost their replica and wait for the next attempt, with the output tokens they have to make."""
+        self.lifecycle: Lifecycle | None = None
         self.handover: Handover | None = None
         """To the deployment that prefills for this one."""
         self.targets = Targets(
@@ -53,7 +61,7 @@ class Front:
                 KvCache(memory.engine.block_size, memory.num_blocks), self._finished,
                 parallelism.attention_dp, parallelism.attention_dp * parallelism.pp,
             )
-            for index in range(deployment.replicas)
+            for index in range(plan.max_replicas)
         ]  # fmt: skip
         self._inbox: list[Call] = []
         self._inbox_at = -1.0
@@ -68,6 +76,7 @@ class Front:
     def admits(self, request: int, now: float) -> bool:
         """Note that a request came through the frontend; False, and it is rejected, if no replica could hold it."""
         self.records.entered_s[request] = now
+        self.num_entered += 1
         if self.tokens(request) > self.longest:
             self.records.status[request] = REJECTED
             return False
@@ -80,13 +89,16 @@ class Front:
         """
         if self.num_up == 0 or (self.handover is not None and self.handover.prefill.num_up == 0):
             self.parked.append(request)
+            if self.lifecycle is not None:
+                self.lifecycle.wake(now)
             if left is not None:
                 self.parked_left[request] = left
         elif self.handover is not None:
             self.handover.begin(request, now, left)
         else:
             index = self.choose(request)
-            self.rest(request, index)
+            if self.world.calls or self.world.beginnings:
+                self.rest(request, index)
             self.load(request, index)
             replica = self.replicas[index]
             self.records.replica[request] = replica.index
@@ -125,7 +137,7 @@ class Front:
         records = self.records
         return self.world.beginnings.get(records.workload[request]) if records.prefix[request] >= 0 else None
 
-    def set_up(self, index: int, up: bool, now: float) -> None:
+    def set_up(self, index: int, up: bool) -> None:
         """Let a replica take requests from now on, or none."""
         load = self.loads[index]
         if load.up == up:
@@ -163,8 +175,11 @@ class Front:
 
     def cancel(self, request: int, now: float) -> None:
         """Take a request off its replica, or out of the queue for one."""
-        if request in self.parked:
-            self.parked.remove(request)
+        if request in self.parked or request in self.retrying:
+            if request in self.parked:
+                self.parked.remove(request)
+            self.parked_left.pop(request, None)
+            self.retrying.pop(request, None)
             records = self.records
             records.status[request] = CANCELLED
             records.finish_s[request] = now
@@ -199,6 +214,52 @@ class Front:
         load.tokens -= self.tokens(request)
         for watch in self.targets.watchers:
             watch(index)
+        if not load.up and self.lifecycle is not None:
+            self.lifecycle.idle(index, self.world.env.now)
+
+    def num_outstanding(self) -> int:
+        """Return the unfinished requests, those that wait for a replica included."""
+        return sum(load.requests for load in self.loads) + len(self.parked) + len(self.retrying)
+
+    def is_idle(self, index: int) -> bool:
+        """Return whether a replica has no requests and holds no KV for another."""
+        return not self.loads[index].requests and not self.replicas[index].held
+
+    def lost(self, index: int, now: float) -> None:
+        """A replica died: try its requests again, as often as allowed."""
+        replica = self.replicas[index]
+        for request, made in replica.fail(now):
+            front = self.world.fronts[self.records.deployment[request]]
+            if front.handover is None or not front.handover.forget(request, replica, now):
+                front.unload(request, replica)
+            front.retry(request, made, now)
+
+    def retry(self, request: int, made: int, now: float) -> None:
+        """Send a request again after a while, or write it off; `made` output tokens were streamed before."""
+        records, policy = self.records, self.plan.deployment.retries
+        if records.num_retries[request] >= policy.max_retries:
+            records.status[request] = LOST
+            records.finish_s[request] = now
+            call = self.world.calls.pop(request, None)
+            if call is not None:
+                self._client(call).refused(call, now)
+            else:
+                self.world.left(records.workload[request], now)
+            return
+        records.num_retries[request] += 1
+        left = None
+        if made and policy.resume == "continue":
+            left = records.thinking_tokens[request] + records.answer_tokens[request] - made
+        else:
+            records.lost_tokens[request] += made
+            records.first_token_s[request] = records.first_answer_s[request] = nan
+        self.retrying[request] = left
+
+        def again() -> None:
+            if request in self.retrying:
+                self.route(request, self.world.env.now, self.retrying.pop(request))
+
+        self.world.after(policy.backoff_s, lambda _event: again())
 
     def _moved(self, index: int) -> None:
         for watch in self.targets.watchers:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import gc
+from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 
 from simpy import Environment, Event
 
-from clustersim.records import RequestRecords, RunRecords, TaskRecords, TransferRecords
+from clustersim.network.flows import Flows
+from clustersim.network.interconnect import Interconnect
+from clustersim.network.place import Place
+from clustersim.records import RequestRecords, RunRecords, SpanRecords, TaskRecords, TransferRecords
+from clustersim.scenario.placement import Vacancies, place, vacancies
 from clustersim.scenario.plan import DeploymentPlan, deployment_of
 from clustersim.scenario.schema import Scenario
-from clustersim.network.flows import Flows
 from clustersim.simulation.closed_loop import ClosedLoop
 from clustersim.simulation.disaggregation import connect
 from clustersim.simulation.front import Front
+from clustersim.simulation.lifecycle import Lifecycle
+from clustersim.simulation.operations import operate, operated
+from clustersim.simulation.pool import Pool
 from clustersim.simulation.prefixes import Beginnings
 from clustersim.simulation.source import RequestSource, Source
 from clustersim.simulation.tasks import TaskSource
@@ -41,7 +49,10 @@ class World:
         self.records = RequestRecords(1024)
         self.tasks = TaskRecords(16)
         self.transfers = TransferRecords(16)
+        self.spans = SpanRecords(16)
         self.flows = Flows(self.env)
+        self.in_host_memory: set[tuple[str, int, str]] = set()
+        """(cluster, node, model) whose weights a node has in memory."""
         self.runs = RunRecords()
         self.progress = progress
         self.finished = 0
@@ -49,9 +60,13 @@ class World:
         self.first_replica: list[int] = []
         self.fronts: list[Front] = []
         for each in plans:
-            self.first_replica.append(sum(p.deployment.replicas for p in plans[: each.index]))
+            self.first_replica.append(sum(p.max_replicas for p in plans[: each.index]))
             self.fronts.append(Front(self, each, self.first_replica[-1]))
+        self.plans = plans
         connect(self, self.fronts)
+        self.lifecycles: list[Lifecycle] = []
+        if operated(scenario):
+            self.lifecycles = [Lifecycle(self, front) for front in self.fronts]
         self.deployments = {each.deployment.name: each.index for each in plans}
         self.calls: dict[int, Call] = {}
         """Request -> the call of a task that waits for it."""
@@ -59,6 +74,37 @@ class World:
         """Workload -> what its inputs have in common."""
         self.users: dict[int, ClosedLoop] = {}
         """Workload -> the users who wait for its answers."""
+
+    @cached_property
+    def vacancies(self) -> dict[str, Vacancies]:
+        """The free accelerators of every cluster."""
+        return vacancies(cluster for fleet in self.scenario.fleet for cluster in fleet.clusters)
+
+    @cached_property
+    def places(self) -> dict[int, Place]:
+        """Which accelerators each replica has that holds some."""
+        found = {}
+        for each, places in zip(self.plans, place(self.plans, self.vacancies), strict=True):
+            first = self.first_replica[each.index]
+            found.update({first + index: here for index, here in enumerate(places)})
+        return found
+
+    @cached_property
+    def network(self) -> Interconnect:
+        """What transfers pass."""
+        scenario = self.scenario
+        clusters = [(cluster, fleet.site) for fleet in scenario.fleet for cluster in fleet.clusters]
+        return Interconnect(self.flows, clusters, scenario.wan)
+
+    @cached_property
+    def pools(self) -> dict[str, Pool]:
+        """The accelerators of every cluster, and who waits for some."""
+        _ = self.places
+        return {name: Pool(self, free) for name, free in self.vacancies.items()}
+
+    def pool(self, cluster: str) -> Pool:
+        """Return the accelerators of a cluster."""
+        return self.pools[cluster]
 
     def run(self) -> None:
         """Issue every workload and run to the last event."""
@@ -76,6 +122,8 @@ class World:
                 rows = source.add(requests)
                 times = (requests.arrival_s + source.delay_s).tolist()
                 self.env.process(_arrive(self.env, source, rows, times))
+        if self.lifecycles:
+            operate(self)
         with _without_gc():
             self.env.run()
         if self.progress:
@@ -93,6 +141,18 @@ class World:
         front = self.fronts[deployment_of(self.scenario, index)]
         kind = RequestSource if workload.tasks is None else TaskSource
         return kind(self, front, index, workload)
+
+    def over(self) -> bool:
+        """Return whether all that the workloads send is done."""
+        if self.total is not None:
+            return self.finished >= self.total
+        ended = self.env.now >= (self.scenario.horizon_s or 0.0)
+        return ended and not any(front.num_outstanding() for front in self.fronts)
+
+    def lifecycle_of(self, replica: int) -> tuple[Lifecycle, int]:
+        """Return the deployment's lifecycle and its number there of a replica."""
+        which = bisect_right(self.first_replica, replica) - 1
+        return self.lifecycles[which], replica - self.first_replica[which]
 
     def left(self, workload: int, now: float) -> None:
         """A request or task that a workload sent is over: count it, and tell the user who waits for it."""

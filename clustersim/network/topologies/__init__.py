@@ -39,6 +39,10 @@ class Network(Part):
     def share_frac(self) -> float:
         """Return the share of the port bandwidth that is left when every accelerator sends at once."""
 
+    def nodes_per_leaf(self, num_nodes: int) -> int:  # noqa: ARG002
+        """Return how many neighbours in `num_nodes` nodes reach each other without passing the spine."""
+        return 1
+
     def path(self, node: Node, num_nodes: int) -> Path:
         """Return what one accelerator of `node` gets towards the others of `num_nodes` nodes."""
         nic = node.nic

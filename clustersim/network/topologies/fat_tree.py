@@ -33,3 +33,9 @@ class FatTree(Network):
     def share_frac(self) -> float:
         """See Network."""
         return 1.0 / self.oversubscription
+
+    def nodes_per_leaf(self, num_nodes: int) -> int:
+        """See Network: a leaf's ports go down and up as the oversubscription says."""
+        if num_nodes <= self.radix:
+            return num_nodes
+        return max(1, int(self.radix * self.oversubscription / (1 + self.oversubscription)))

@@ -30,3 +30,7 @@ class RailOptimised(Network):
     def share_frac(self) -> float:
         """See Network."""
         return 1.0 / self.oversubscription
+
+    def nodes_per_leaf(self, num_nodes: int) -> int:  # noqa: ARG002
+        """See Network."""
+        return self.nodes_per_rail

@@ -37,7 +37,7 @@ class ChunkedPrefill(Scheduler):
         preempted = batch.make_room_to_decode()
         budget = self.token_budget * batch.in_flight - batch.kv.num_decoding
         chunks: list[tuple[int, int]] = []
-        for request in list(batch.computed):
+        for request in list(batch.computed) if batch.computed else ():
             if budget <= 0:
                 break
             if request not in batch.computed:
