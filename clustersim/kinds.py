@@ -62,6 +62,8 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
     {
         "scheduler": "clustersim.serving.schedulers",
         "router": "clustersim.serving.routers",
+        "autoscaler": "clustersim.serving.autoscalers",
+        "failure": "clustersim.hardware.failures",
         "arrivals": "clustersim.workload.arrivals",
         "lengths": "clustersim.workload.lengths",
         "distribution": "clustersim.workload.distributions",
@@ -69,6 +71,9 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
         "price": "clustersim.economics.prices",
         "warm_up": "clustersim.scenario.warm_up",
         "strategy": "clustersim.workload.strategies",
+        "prefix": "clustersim.workload.prefix_kinds",
+        "expert_popularity": "clustersim.models.popularity",
+        "speculation": "clustersim.cost.speculation",
     }
 )
 _registered: dict[str, dict[str, type[Part]]] = {}
@@ -141,7 +146,7 @@ class OneOf:
         if not isinstance(value, Mapping) or "kind" not in value:
             raise _refuse(f'a {self.family} is a mapping with "kind", one of: {", ".join(known)}')
         kind = value["kind"]
-        if kind not in known:
+        if not isinstance(kind, str) or kind not in known:
             raise _refuse(unknown(self.family, kind, known))
         return known[kind].model_validate(dict(value))
 

@@ -41,23 +41,47 @@ def weighted_quantiles(values: Floats, weights: Floats, at: ArrayLike) -> Floats
     return np.asarray(values[order][np.minimum(index, len(values) - 1)])
 
 
+class Boxes:
+    """Boxes in time, from start_s to end_s (n,), found once among edges_s (m + 1,) that bound m bins."""
+
+    def __init__(self, start_s: Floats, end_s: Floats, edges_s: Floats) -> None:
+        start, end = (np.clip(times, edges_s[0], edges_s[-1]) for times in (start_s, end_s))
+        self.widths_s = np.diff(edges_s)
+        last_bin = len(edges_s) - 2
+        self._first, last = (
+            np.clip(np.searchsorted(edges_s, times, side="right") - 1, 0, last_bin) for times in (start, end)
+        )
+        self._inside = end - start
+        self._across = across = np.flatnonzero(last > self._first)
+        self._first_across, self._last = self._first[across], last[across]
+        self._head = edges_s[self._first_across + 1] - start[across]
+        self._tail = end[across] - edges_s[self._last]
+        self._inside[across] = 0.0
+
+    def integral(self, height: ArrayLike) -> Floats:
+        """Return the integral of the sum of the boxes, each of its `height` (n,), over each bin (m,)."""
+        heights = np.broadcast_to(np.asarray(height, dtype=np.float64), self._first.shape)
+        bins = len(self.widths_s)
+        area = np.bincount(self._first, heights * self._inside, bins).astype(np.float64)
+        if len(self._across):
+            first, last, tall = self._first_across, self._last, heights[self._across]
+            ends = np.bincount(first, tall * self._head, bins) + np.bincount(last, tall * self._tail, bins)
+            # Between its first and its last bin a box fills whole bins.
+            level = np.bincount(first + 1, tall, bins + 1) - np.bincount(last, tall, bins + 1)
+            area = area + ends + np.cumsum(level)[:bins] * self.widths_s
+        return area
+
+
 def step_integral(start_s: Floats, end_s: Floats, height: ArrayLike, edges_s: Floats) -> Floats:
     """Return the integral, between consecutive edges, of a sum of boxes of `height` from start to end; (edges - 1,)."""
-    heights = np.broadcast_to(np.asarray(height, dtype=np.float64), start_s.shape)
-    times = np.concatenate([start_s, end_s])
-    jumps = np.concatenate([heights, -heights])
-    order = np.argsort(times, kind="stable")
-    times, level = times[order], np.cumsum(jumps[order])
-    if len(times) == 0:
-        return np.zeros(len(edges_s) - 1)
-    area = np.concatenate([[0.0], np.cumsum(level[:-1] * np.diff(times))])
-    return np.diff(np.interp(edges_s, times, area))
+    return Boxes(start_s, end_s, edges_s).integral(height)
 
 
 def time_average(start_s: Floats, end_s: Floats, height: ArrayLike, window: tuple[float, float]) -> float:
     """Return the time average over a window of a sum of boxes."""
     length = window[1] - window[0]
-    return float(step_integral(start_s, end_s, height, np.asarray(window))[0] / length) if length > 0 else 0.0
+    inside = np.clip(end_s, *window) - np.clip(start_s, *window)
+    return float(np.sum(inside * np.asarray(height, dtype=np.float64)) / length) if length > 0 else 0.0
 
 
 def meets(latencies: Mapping[str, Floats], limits: Mapping[str, float]) -> NDArray[np.bool_]:

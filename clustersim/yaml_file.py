@@ -1,7 +1,7 @@
 """Read a YAML file into plain data that remembers the line of every key.
 
-YAML 1.2 (so `on:` and `no` are words). Refused, each with its line: a duplicate key, a tag, a number that is not
-finite, and an alias (shared nodes let a short file grow without bound).
+YAML 1.2 (so `on:` and `no` are words). Refused, each with its line: a duplicate key, a tag, a whole number of more than
+18 digits, nesting deeper than 64, and an alias (shared nodes let a short file grow without bound).
 """
 
 from __future__ import annotations
@@ -12,12 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
-from clustersim.errors import InputError, Problem, unknown
+from clustersim.errors import InputError, Problem, shortened, unknown
+from clustersim.text_file import read_text
 
 Key = tuple[str | int, ...]
-_MAX_FILE_BYTES = 64 * 1000 * 1000
-_SCALARS = {"tag:yaml.org,2002:" + tag for tag in ("str", "int", "float", "bool", "null")}
+_MAX_BYTES = 4e6
+_MAX_DEPTH = 64
+_LARGEST = 10**18
+_YAML = "tag:yaml.org,2002:"
+_TAGS = {
+    "scalar": {_YAML + tag for tag in ("str", "int", "float", "bool", "null")},
+    "sequence": {_YAML + "seq"},
+    "mapping": {_YAML + "map"},
+}
 
 
 @dataclass(frozen=True)
@@ -49,68 +58,116 @@ class Document:
 
 def read_yaml(path: Path) -> Document:
     """Read one file; raises InputError for an unreadable or malformed one."""
-    try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise InputError([Problem(str(path), "is over 64 MB: is this a scenario?")])
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError([Problem(str(path), f"cannot be read: {error.strerror}")]) from None
-    except UnicodeDecodeError:
-        raise InputError([Problem(str(path), "is not UTF-8 text")]) from None
+    text = read_text(path, _MAX_BYTES, "put tables of numbers into a CSV beside it")
     return parse_yaml(text, str(path))
 
 
 def parse_yaml(text: str, file: str = "<text>") -> Document:
     """Parse YAML text; `file` is the name that errors and places carry."""
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     yaml = YAML(typ="safe", pure=True)
-    try:
-        node = yaml.compose(text)
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise InputError([Problem(str(Place(file, line)), f"not valid YAML: {error.problem}")]) from None
-    except (YAMLError, ValueError, RecursionError) as error:
-        raise InputError([Problem(file, f"not valid YAML: {str(error).splitlines()[0]}")]) from None
+    node = _compose(yaml, text, file)
     if node is None:
         raise InputError([Problem(file, "is empty")])
-    places: dict[Key, Place] = {}
-    seen: set[int] = set()
+    reader = _Reader(yaml.constructor, file)
+    data = reader.build(node, ())
+    return Document(data, reader.places, file)
 
-    def refuse(at: Any, what: str) -> InputError:
-        return InputError([Problem(str(Place(file, at.start_mark.line + 1)), what)])
 
-    def build(node: Any, key: Key) -> Any:
-        if id(node) in seen:
-            raise refuse(node, "aliases (*name) are not supported; repeat the value or use `extends:`")
-        seen.add(id(node))
-        places.setdefault(key, Place(file, node.start_mark.line + 1))
-        if node.id == "mapping":
-            mapping: dict[str, Any] = {}
-            for key_node, value_node in node.value:
-                name = str(key_node.value) if key_node.id == "scalar" else None
-                if name is None:
-                    raise refuse(key_node, "a key must be a word")
-                if name in mapping:
-                    raise refuse(key_node, f'the key "{name}" is given twice')
-                places[(*key, name)] = Place(file, key_node.start_mark.line + 1)
-                mapping[name] = build(value_node, (*key, name))
-            return mapping
-        if node.id == "sequence":
-            return [build(item, (*key, index)) for index, item in enumerate(node.value)]
-        if str(node.tag) not in _SCALARS:
-            raise refuse(node, f"the tag {node.tag} is not supported")
-        return yaml.constructor.construct_object(node, deep=True)
+def _compose(yaml: Any, text: str, file: str) -> Any:
+    """Return the root node of a text; raises InputError, with its line, for what is no YAML."""
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    def refuse(line: int, what: object) -> InputError:
+        return InputError([Problem(str(Place(file, line)), f"not valid YAML: {_first_line(what)}")])
 
     try:
-        return Document(build(node, ()), places, file)
+        return yaml.compose(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        tab = "\\t" in str(error.problem)
+        mend = "; indent with spaces" if tab else ""
+        raise refuse(mark.line + 1 if mark else 0, f"{error.problem or error.context}{mend}") from None
     except RecursionError:
-        raise InputError([Problem(file, "is nested too deeply")]) from None
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError([Problem(file, f"holds a value that cannot be read: {error}")]) from None
+        raise InputError([Problem(file, "is nested too deeply to read")]) from None
+    except YAMLError as error:  # its reader's: a character that YAML does not have
+        at = getattr(error, "position", None)
+        raise refuse(text.count("\n", 0, at) + 1 if isinstance(at, int) else 0, error) from None
+    except Exception as error:  # noqa: BLE001 - the parser's own slips over odd input, of many types
+        raise refuse(0, error) from None
+
+
+def _first_line(error: object) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+class _Reader:
+    """Turns nodes into plain data, and writes down where each key stood."""
+
+    def __init__(self, constructor: Any, file: str) -> None:
+        self.places: dict[Key, Place] = {}
+        self._constructor = constructor
+        self._file = file
+        self._seen: set[int] = set()
+
+    def build(self, node: Any, key: Key) -> Any:
+        """Return the data of a node that stands at `key`; raises InputError with its line."""
+        if id(node) in self._seen:
+            place = Document(None, self.places, self._file).place(key)  # the node's own is that of its anchor
+            what = "aliases (*name) are not supported; repeat the value or use `extends:`"
+            raise InputError([Problem(f"{place}: {'.'.join(map(str, key))}", what)])
+        self._seen.add(id(node))
+        self.places.setdefault(key, self._place(node))
+        if len(key) > _MAX_DEPTH:
+            raise self._refuse(node, f"is nested too deeply: over {_MAX_DEPTH} levels", ())
+        if str(node.tag) not in _TAGS[node.id]:
+            raise self._refuse(node, _untagged(str(node.tag)), key)
+        if node.id == "mapping":
+            return self._mapping(node, key)
+        if node.id == "sequence":
+            return [self.build(item, (*key, index)) for index, item in enumerate(node.value)]
+        return self._scalar(node, key)
+
+    def _mapping(self, node: Any, key: Key) -> dict[str, Any]:
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if key_node.id != "scalar":
+                raise self._refuse(key_node, "a key must be a word; write `key: value`", key)
+            name = str(key_node.value)
+            if name == "<<" and key_node.style is None:
+                raise self._refuse(key_node, "merging (<<) is not supported; use `extends:`", key)
+            if name in mapping:
+                raise self._refuse(
+                    key_node, f'the key "{shortened(name)}" is given twice; leave one of them', key
+                )
+            self.places[(*key, name)] = self._place(key_node)
+            mapping[name] = self.build(value_node, (*key, name))
+        return mapping
+
+    def _scalar(self, node: Any, key: Key) -> Any:
+        try:
+            value = self._constructor.construct_object(node, deep=True)
+        except Exception as error:  # noqa: BLE001 - Python's conversion of odd numbers, of many types
+            raise self._refuse(node, f"{shortened(node.value)} cannot be read: {error}", key) from None
+        if isinstance(value, int) and abs(value) >= _LARGEST:
+            what = f"{shortened(node.value, 24)} is too large: whole numbers have 18 digits at most"
+            raise self._refuse(node, what, key)
+        return value
+
+    def _place(self, node: Any) -> Place:
+        return Place(self._file, node.start_mark.line + 1)
+
+    def _refuse(self, node: Any, what: str, key: Key) -> InputError:
+        where = str(self._place(node))
+        dotted = ".".join(map(str, key))
+        return InputError([Problem(f"{where}: {dotted}" if dotted else where, what)])
+
+
+def _untagged(tag: str) -> str:
+    if tag == f"{_YAML}timestamp":
+        return "is a date; put it in quotes to make it text"
+    return f"the tag {shortened(tag)} is not supported; leave it out"
 
 
 def problems_of(error: ValidationError, document: Document, model: type[BaseModel]) -> list[Problem]:
@@ -145,6 +202,15 @@ def _fields_at(model: type[BaseModel], data: Any, key: Sequence[str | int]) -> l
     """Return the YAML keys that the model at `key` knows."""
     known = _models_at(model, data, key)
     return sorted({field.alias or name for m in known for name, field in m.model_fields.items()})
+
+
+def field_at(model: type[BaseModel], data: Any, key: Key) -> FieldInfo | None:
+    """Return the field that `key` names in data of a model, None where there is no such field."""
+    for found in _models_at(model, data, key[:-1]):
+        for name, info in found.model_fields.items():
+            if key[-1] in (name, info.alias):
+                return info
+    return None
 
 
 def _models_at(model: type[BaseModel], data: Any, key: Sequence[str | int]) -> list[type[BaseModel]]:

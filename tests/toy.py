@@ -115,12 +115,13 @@ def serve(mix: Mix, steps: Any = None, replica: type[Replica] = Replica) -> Outc
          "thinking_tokens": np.asarray(mix.thinking), "answer_tokens": np.asarray(mix.answer)}
     )  # fmt: skip
     loads = [Load() for _ in range(mix.replicas)]
-    targets = Targets(loads, lambda request: tokens(request))
-    choose = mix.router.start(targets)
-    upcoming = iter(range(count))
 
     def tokens(request: int) -> int:
         return int(mix.input[request] + mix.thinking[request] + mix.answer[request])
+
+    targets = Targets(loads, tokens)
+    choose = mix.router.start(targets)
+    upcoming = iter(range(count))
 
     def moved(index: int) -> None:
         for watch in targets.watchers:

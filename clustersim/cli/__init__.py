@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from collections.abc import Mapping
@@ -9,7 +10,8 @@ from types import MappingProxyType
 
 import click
 
-from clustersim.errors import InputError
+from clustersim.cli.stop import drop_output, exit_code, heed_sigterm
+from clustersim.errors import InputError, InternalError
 
 #: Command -> (module, one line of help).
 _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -23,6 +25,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "check": ("check", "Check a scenario: its form, its names, and whether the models fit in memory."),
         "explain": ("explain", "Account for one prefill and one decode step, operator by operator."),
         "claims": ("claims", "Check public claims about test-time compute: what was said, what is found."),
+        "validate": ("validate", "Simulate measured results as they were measured: how far off is it?"),
         "calibrate-from": ("calibrate_from", "Fit a serving engine to what a running one showed."),
         "list": ("listing", "List accelerators, models, nodes, links, sites, workloads, schedulers, ..."),
         "schema": ("schema", "Print the JSON schema of scenario files, for editors and checks."),
@@ -73,19 +76,35 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; exits 2 for input that cannot be used, 130 when interrupted."""
+    """Run the command line. Exit codes: docs/reference/exit-codes.md."""
+    heed_sigterm()
     try:
         cli.main(standalone_mode=False)
+        sys.stdout.flush()
     except InputError as error:
         for problem in error.problems:
             click.echo(str(problem), err=True)
         sys.exit(2)
-    except click.exceptions.Abort:
-        click.echo("interrupted: nothing was written", err=True)
-        sys.exit(130)
+    except InternalError as error:
+        click.echo(str(error), err=True)
+        sys.exit(70)
+    except (KeyboardInterrupt, click.exceptions.Abort) as error:
+        click.echo("stopped; a result is written whole or not at all", err=True)
+        sys.exit(exit_code(error))
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except MemoryError:
+        click.echo(
+            "not enough memory for this: fewer requests, a shorter horizon or fewer replicas", err=True
+        )
+        sys.exit(2)
     except BrokenPipeError:
-        sys.stderr.close()
+        drop_output()
         sys.exit(141)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise
+        drop_output()
+        click.echo(f"cannot print the result: {error.strerror}", err=True)
+        sys.exit(2)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--observed-as", "file_format", type=click.Choice(["auto", "vllm_bench", "aiperf", "prometheus"]),
               default="auto", show_default=True, help="Format of the observations.")  # fmt: skip
 @click.option("--name", default="observed", show_default=True, help="Name of the engine that is written.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write the engine to.")
+@click.option("--out", type=click.Path(path_type=Path), help="File to write the engine to.")
 @options.output_format
 def command(
     observations: tuple[str, ...], scenarios: tuple[str, ...], settings: tuple[str, ...], deployment: str | None,
@@ -46,12 +46,15 @@ def command(
     from datetime import UTC, datetime
 
     from clustersim.errors import InputError
+    from clustersim.report.whole import check_file, write_file
     from clustersim.scenario.load import load_with_plans
     from clustersim.study.explain import pick
     from clustersim.study.observations import read_observations
     from clustersim.study.observations.problem import Pair
     from clustersim.study.observe import engine_yaml, fit
 
+    if out is not None:
+        check_file(out)
     if len(scenarios) not in (1, len(observations)):
         raise InputError(
             f"{len(observations)} observations and {len(scenarios)} scenarios: give one scenario for all, or one each"
@@ -68,10 +71,7 @@ def command(
     date = datetime.now(UTC).date().isoformat()
     text = engine_yaml(fitted, base, name, date, [Path(file).name for file in observations])
     if out is not None:
-        try:
-            out.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"{out} cannot be written: {error.strerror}") from None
+        write_file(out, text)
     if output_format == "json":
         click.echo(json.dumps(_plain(pairs, fitted), indent=2))
     else:

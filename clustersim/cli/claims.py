@@ -22,7 +22,7 @@ _EXPLAIN = "explain"
 @click.option("--format", "output_format", type=click.Choice(["table", "json", "markdown"]), default="table",
               show_default=True, help="How to print.")  # fmt: skip
 @click.option("--json", "output_format", flag_value="json", help="The same as --format json.")
-@click.option("--html", "page", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+@click.option("--html", "page", type=click.Path(path_type=Path), metavar="FILE",
               help="Write a page with all derivations too.")  # fmt: skip
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
 def command(names: tuple[str, ...], output_format: str, page: Path | None, quiet: bool) -> None:
@@ -38,6 +38,11 @@ def command(names: tuple[str, ...], output_format: str, page: Path | None, quiet
       clustersim claims explain A8             every number, and where it comes from
       clustersim claims --html claims.html
     """
+    from clustersim.report.claims_html import html
+    from clustersim.report.whole import check_file, write_file
+
+    if page is not None:
+        check_file(page)
     explains = names[:1] == (_EXPLAIN,)
     if explains and len(names) == 1:
         raise click.UsageError("explain which claim? Give its id: clustersim claims explain A8")
@@ -47,7 +52,7 @@ def command(names: tuple[str, ...], output_format: str, page: Path | None, quiet
         )
     findings = _checked(names[1:] if explains else names, quiet)
     if page is not None:
-        _write(page, findings)
+        write_file(page, html(findings))
     _print(findings, output_format, explains)
     off = [f"claim {found.claim.id}: {line.step.name} is {line.shown}, by hand {line.by_hand}"
            for found in findings for line in found.off_hand]  # fmt: skip
@@ -65,16 +70,6 @@ def _checked(names: tuple[str, ...], quiet: bool) -> list[Finding]:
     with bar:
         task = bar.add_task("checking", total=None)
         return check(claims, lambda done, total: bar.update(task, completed=done, total=total))
-
-
-def _write(page: Path, findings: list[Finding]) -> None:
-    from clustersim.errors import InputError
-    from clustersim.report.claims_html import html
-
-    try:
-        page.write_text(html(findings), encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{page} cannot be written: {error.strerror}") from None
 
 
 def _print(findings: list[Finding], output_format: str, explains: bool) -> None:

@@ -64,10 +64,10 @@ def command(
     from clustersim.report.compare_console import print_comparison
     from clustersim.report.compare_folder import check, default_folder, write
     from clustersim.report.folder import strict_json
+    from clustersim.report.whole import check_room
     from clustersim.study.compare import compare
 
-    if out is not None:
-        check(out)
+    check(out) if out is not None else check_room(Path("out") / "compare")
     loaded = [_load(each, settings) for each in scenarios]
     loaded += [_load(scenarios[0], (*settings, each)) for each in variations]
     names = [_name(each) for each in scenarios] + _varied(_name(scenarios[0]), variations)

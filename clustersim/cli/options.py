@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
+
+from clustersim.errors import InputError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -18,3 +21,12 @@ output_format: Decorator = click.option(
     "--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True,
     help="How to print.",
 )  # fmt: skip
+
+
+@contextmanager
+def within(file: str) -> Iterator[None]:
+    """Name the file in messages that name no place: what is found out about a scenario while it runs."""
+    try:
+        yield
+    except InputError as error:
+        raise error.within(file) from None

@@ -52,14 +52,14 @@ def command(
     from clustersim.report.console import print_summary
     from clustersim.report.folder import check_folder, default_folder, write
     from clustersim.report.tables import replications_table
+    from clustersim.report.whole import check_room
     from clustersim.scenario.load import load_with_plans
     from clustersim.simulation import simulate
     from clustersim.study.assertions import parse
 
     conditions = [parse(text) for text in assertions]
     loaded, _ = load_with_plans(scenario, settings)
-    if out is not None:
-        check_folder(out)
+    check_folder(out) if out is not None else check_room(Path("out") / "result")
     bar = progress_bar(quiet)
     with bar:
         task = bar.add_task("simulating", total=None)
@@ -70,8 +70,9 @@ def command(
             else:
                 bar.update(task, completed=finished, total=total)
 
-        result = simulate(loaded, seed, progress)
-        several = _replicate(loaded, replications, seed, bar) if replications > 1 else None
+        with options.within(scenario):
+            result = simulate(loaded, seed, progress)
+            several = _replicate(loaded, replications, seed, bar) if replications > 1 else None
         bar.add_task("writing the report", total=None)
         metrics: dict[str, Any] = result.metrics
         if several is not None:

@@ -17,6 +17,6 @@ def command() -> None:
       # then, as the first line of a scenario:
       # yaml-language-server: $schema=scenario.schema.json
     """
-    from clustersim.scenario.load import json_schema
+    from clustersim.scenario.json_schema import json_schema
 
     click.echo(json.dumps(json_schema(), indent=2))

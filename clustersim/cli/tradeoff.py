@@ -40,10 +40,10 @@ def command(
     from clustersim.report.folder import strict_json
     from clustersim.report.tradeoff_console import print_tradeoff
     from clustersim.report.tradeoff_folder import check, default_folder, write
+    from clustersim.report.whole import check_room
     from clustersim.study.tradeoff import load_study, tradeoff
 
-    if out is not None:
-        check(out)
+    check(out) if out is not None else check_room(Path("out") / "tradeoff")
     asked = load_study(study, settings)
     bar = progress_bar(quiet)
     with bar:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from clustersim.cost.model import PARTS, CostModel
-from clustersim.models.step import StepShape, rank_shape
+from clustersim.cost.phases import phases, step_s
+from clustersim.models.step import StepShape
 from clustersim.records import Floats, Ints
 
 _POINTS = 10_000
@@ -28,8 +29,10 @@ _MEDIAN_TO_SIGMA = 1 / 0.6745
 class Account:
     """Shares at sampled points of busy time; point i lies in run `run[i]`.
 
-    parts: part -> share of the step at each point, adding up to 1. operators: name -> mean share. evidence: -> mean
-    share. compute_use, memory_use: of the peak for the deployment's precision, and of the bandwidth, at each point.
+    parts: part -> share of the step at each point, adding up to 1. operators: name -> mean share, a draft's as
+    "draft_...". evidence: -> mean share. phases: target (the model's own pass), draft, host -> mean share. All are of
+    the step that the engine runs: with a speculation, the one that drafts and verifies.
+    compute_use, memory_use: of the peak for the deployment's precision, and of the bandwidth, at each point.
     rel_error: standard relative error of a step's time, operators of a family wrong together, families independent.
     """
 
@@ -40,6 +43,7 @@ class Account:
     compute_use: Floats
     memory_use: Floats
     rel_error: float
+    phases: Mapping[str, float] = field(default_factory=dict)
 
 
 def account(cost: CostModel, runs: Mapping[str, Floats]) -> Account:
@@ -60,27 +64,29 @@ def account(cost: CostModel, runs: Mapping[str, Floats]) -> Account:
         pick["batch"], middle[run], pick["prefill_tokens"], pick["prefill_pairs"], pick["prefill_keys"],
         pick["num_prefills"], pick["largest_chunk"],
     )  # fmt: skip
-    graph = cost.uses_graph(shape)
     parts: dict[str, Floats] = {part: np.zeros(count) for part in PARTS}
     operators: dict[str, float] = defaultdict(float)
     evidence: dict[str, float] = defaultdict(float)
     variance: dict[str, float] = defaultdict(float)
     flops, moved = np.zeros(count), np.zeros(count)
-    estimates = [(op, cost.estimate(op, True), cost.estimate(op, False)) for op in cost.ops(shape)]
-    device_s = sum(
-        (op.count * np.where(graph, replayed.seconds, eager.seconds) for op, replayed, eager in estimates),
-        np.zeros(count),
-    )
-    host_s = cost.engine.step_s(device_s, rank_shape(shape, cost.parallelism).rows) - device_s
-    step_s = device_s + host_s
-    for op, replayed, eager in estimates:
-        whole = op.count * np.where(graph, replayed.seconds, eager.seconds) / step_s
-        work = np.minimum(op.count * np.where(graph, replayed.work_s, eager.work_s) / step_s, whole)
+    shares: dict[str, float] = defaultdict(float)
+    priced = [
+        (phase.name, call._replace(times=call.times * phase.count * phase.present))
+        for phase in phases(cost, shape)
+        for call in phase.cost.calls(phase.shape, phase.cost.uses_graph(phase.shape))
+    ]
+    device_s = sum((call.seconds for _, call in priced), np.zeros(count))
+    seconds_of_step = step_s(cost, shape, device_s)
+    host_s = seconds_of_step - device_s
+    for name, call in priced:
+        op, eager = call.op, call.eager
+        whole, work = call.seconds / seconds_of_step, call.work_s / seconds_of_step
         for index, part in enumerate(PARTS):
             parts[part] += np.where(eager.work_part == index, work, 0.0)
         parts["launch"] += whole - work
         share = float(whole.mean())
-        operators[op.name] += share
+        operators[op.name if name == "target" else f"{name}_{op.name}"] += share
+        shares[name] += share
         known = float((whole * eager.measured).mean())
         evidence["measured"] += known
         evidence[eager.evidence] += share - known
@@ -88,17 +94,17 @@ def account(cost: CostModel, runs: Mapping[str, Floats]) -> Account:
         if eager.rel_error is not None:
             sigma = eager.rel_error * _MEDIAN_TO_SIGMA
         variance[op.family] += share * sigma
-        flops += op.count * op.flops
-        moved += op.count * op.bytes
-    parts["host"] += host_s / step_s
-    host = float((host_s / step_s).mean())
+        flops += call.times * op.flops
+        moved += call.times * op.bytes
+    parts["host"] += host_s / seconds_of_step
+    shares["host"] = host = float((host_s / seconds_of_step).mean())
     engine = cost.engine.step_overhead_s.evidence
     operators["host"] += host
     evidence[engine] += host
     variance["host"] += host * _ERROR_OF_EVIDENCE[engine]
     peak = cost.peak_flops_per_s
     return Account(
-        run, parts, dict(operators), dict(evidence), flops / (step_s * peak),
-        moved / (step_s * cost.device.memory_bandwidth_bytes_per_s.value),
-        float(np.sqrt(sum(term**2 for term in variance.values()))),
+        run, parts, dict(operators), dict(evidence), flops / (seconds_of_step * peak),
+        moved / (seconds_of_step * cost.device.memory_bandwidth_bytes_per_s.value),
+        float(np.sqrt(sum(term**2 for term in variance.values()))), dict(shares),
     )  # fmt: skip

@@ -9,7 +9,8 @@ for ring and tree; NVIDIA/nccl src/graph/tuning.cc for the others):
     nvls          all_reduce L + 2 a + (n+1)/n S/b: the switch adds
     hierarchical  reduce-scatter in the node, all-reduce of S/g between nodes, all-gather in the node (g ranks a node)
 
-The fastest is taken, as NCCL's tuner does.
+The fastest is taken, as NCCL's tuner does. An exchange of tokens by kernels that know of nodes (see
+clustersim.models.exchange) takes L + a + max(bytes within nodes / scale-up b, bytes between nodes / network b).
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ class Fabric:
     def time(self, op: Op) -> Timing:
         """Return the time of a collective operator; its ranks lie `op.stride` apart, from the first of a node."""
         per_node = max(1, min(op.ranks, self.domain // op.stride))
+        if op.fanout is not None:
+            return self._fanned_out(op, per_node)
         if per_node >= op.ranks:
             return self._inside(op)
         if op.family == "send":
@@ -114,6 +117,19 @@ class Fabric:
         outer = latency + op.message_bytes * outside / out.bandwidth_bytes_per_s
         seconds = np.maximum(inner.seconds, outer)
         return Timing(seconds, np.minimum(latency, seconds), "split", out.evidence, out.source)
+
+    def _fanned_out(self, op: Op, per_node: int) -> Timing:
+        """Tokens go out by kernels that know of nodes; what passes both fabrics streams, so the slower one decides."""
+        assert op.fanout is not None
+        routes = op.fanout.routes(per_node)
+        near, out = self._in(), self._out()
+        path = out if routes.outside else near
+        inner = op.message_bytes * (routes.inside / routes.delivered) / near.bandwidth_bytes_per_s
+        outer = op.message_bytes * (routes.outside / routes.delivered) / out.bandwidth_bytes_per_s
+        passed_on = routes.outside and op.fanout.kernels == "deepep_high_throughput"
+        latency = path.launch_s + path.latency_s + (near.latency_s if passed_on else 0.0)
+        seconds = np.where(op.message_bytes > 0, latency, 0.0) + np.maximum(inner, outer)
+        return Timing(seconds, np.minimum(latency, seconds), op.fanout.kernels, path.evidence, path.source)
 
     def _hierarchical(self, op: Op, per_node: int) -> Timing:
         nodes = -(-op.ranks // per_node)

@@ -6,6 +6,10 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from math import ceil, sqrt
 
+import numpy as np
+
+from clustersim.records import Floats, Ints
+
 
 class Curve:
     """y(x), linear between knots and continued with the end slopes; x in tokens, y in seconds.
@@ -85,3 +89,32 @@ def _solve(first: float, half: float, seconds: float, most: int) -> int:
     while n < most and n * first + half * n * (n - 1) < seconds:
         n += 1
     return n
+
+
+def totals(curves: Sequence[Curve], which: Ints, x: Ints, stride: Ints, count: Ints) -> Floats:
+    """Return `curves[which].total(x, stride, count)` for many sums at once, all arrays (n,)."""
+    if len(x) == 0:
+        return np.zeros(0)
+    xs, values, slopes = (
+        np.concatenate([getattr(curve, name) for curve in curves]) for name in ("xs", "values", "slopes")
+    )
+    ends = np.cumsum([len(curve.xs) for curve in curves])
+    first, last = (ends - [len(curve.xs) for curve in curves])[which], (ends - 1)[which]
+    # The knots of all curves in one order: of each curve its own, far from those of the others.
+    apart = max(int(xs.max()), int(x.max(initial=0))) + 1
+    of = np.repeat(np.arange(len(curves)), np.diff(ends, prepend=0))
+    i = np.maximum(np.searchsorted(of * apart + xs, which * apart + x, side="right") - 1, first)
+    total = np.zeros(len(x))
+    left, rows = count.copy(), np.flatnonzero(count > 0)
+    x = x.copy()
+    while len(rows):
+        at, start, step, end = i[rows], x[rows], stride[rows], left[rows]
+        inner = (at < last[rows]) & (step > 0)
+        reach = -((start - xs[np.minimum(at + 1, len(xs) - 1)]) // np.maximum(step, 1))
+        terms = np.where(inner, np.clip(reach, 0, end), end)
+        height = values[at] + slopes[at] * (start - xs[at])
+        total[rows] += terms * height + slopes[at] * step * (terms * (terms - 1) / 2)
+        left[rows], x[rows] = end - terms, start + terms * step
+        i[rows] += 1
+        rows = rows[end > terms]
+    return total

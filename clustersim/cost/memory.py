@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from clustersim.cost.host import ServingEngine
+from clustersim.cost.speculation import Draft, Speculation
+from clustersim.models.exchange import buffer_bytes
 from clustersim.models.layout import (
     Parallelism,
     activation_bytes,
@@ -33,6 +35,20 @@ class Memory:
     """Tokens of the largest step on one rank."""
     max_seqs: int
     """Sequences in a batch on one data-parallel rank."""
+    speculation: Speculation | None = None
+    """Whose draft, on the same ranks, holds weights and KV of its own."""
+
+    @cached_property
+    def draft(self) -> Draft | None:
+        """The draft, where an accelerator works for it."""
+        if self.speculation is None:
+            return None
+        return self.speculation.at_work(self.spec, self.parallelism, self.precision)
+
+    @property
+    def draft_weights_bytes(self) -> float:
+        """Weights of the draft on the heaviest rank."""
+        return self.draft.weights_bytes if self.draft else 0.0
 
     @cached_property
     def weights_bytes(self) -> float:
@@ -42,18 +58,21 @@ class Memory:
     @cached_property
     def activations_bytes(self) -> float:
         """Peak working memory of a step."""
-        return activation_bytes(self.spec, self.parallelism, self.precision, self.max_tokens, self.max_seqs)
+        rows = self.max_seqs * (self.speculation.queries if self.speculation else 1)
+        return activation_bytes(self.spec, self.parallelism, self.precision, self.max_tokens, rows)
 
     @property
     def window_bytes(self) -> float:
         """KV of sliding-window layers, held for every sequence that a batch may have."""
         _, windowed, window = kv_bytes_per_token_per_rank(self.spec, self.parallelism, self.precision)
-        return windowed * (window or 0) * self.max_seqs
+        drafts = self.draft.window_bytes_per_seq if self.draft else 0.0
+        return (windowed * (window or 0) + drafts) * self.max_seqs
 
     @property
     def kv_bytes_per_token(self) -> float:
-        """KV of one token in the layers that keep all of it, on one rank."""
-        return kv_bytes_per_token_per_rank(self.spec, self.parallelism, self.precision)[0]
+        """KV of one token in the layers that keep all of it, those of a draft included, on one rank."""
+        drafts = self.draft.kv_bytes_per_token if self.draft else 0.0
+        return kv_bytes_per_token_per_rank(self.spec, self.parallelism, self.precision)[0] + drafts
 
     @property
     def reserved_bytes(self) -> float:
@@ -63,9 +82,22 @@ class Memory:
         return self.engine.reserved_bytes.value + (buffers.value if buffers and several else 0.0)
 
     @property
+    def exchange_bytes(self) -> float:
+        """What kernels that send each token straight to its experts hold for the tokens of a decode step."""
+        tokens = self.max_seqs * (self.speculation.queries if self.speculation else 1)
+        return buffer_bytes(self.spec, self.parallelism, tokens)
+
+    @property
     def taken_bytes(self) -> float:
         """What is taken before KV blocks."""
-        return self.weights_bytes + self.activations_bytes + self.window_bytes + self.reserved_bytes
+        return (
+            self.weights_bytes
+            + self.draft_weights_bytes
+            + self.exchange_bytes
+            + self.activations_bytes
+            + self.window_bytes
+            + self.reserved_bytes
+        )
 
     @property
     def usable_bytes(self) -> float:
@@ -103,6 +135,8 @@ class Memory:
         """Return (what, bytes) that add up to the capacity of one accelerator."""
         return [
             ("weights", self.weights_bytes),
+            *([("weights of the draft", self.draft_weights_bytes)] if self.draft else []),
+            *([("expert exchange buffers", self.exchange_bytes)] if self.exchange_bytes else []),
             ("activations, peak", self.activations_bytes),
             ("sliding-window KV", self.window_bytes),
             ("driver, communication buffers, graphs", self.reserved_bytes),

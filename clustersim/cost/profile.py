@@ -61,6 +61,8 @@ PEAKS: Mapping[str, Precision] = {
 SYNONYMS: Mapping[str, str] = {"fp16": "bf16", "fp4": "nvfp4", "mxfp4": "w4a16_mxfp4", "int4": "w4a16"}
 #: Families whose data type is that of the KV cache: their products run in bf16.
 BY_KV_DTYPE = ("attention_decode", "mla_prefill", "mla_decode")
+#: Families that read a cache and do little else: one that must be widened is read as one of fp8 is, which must be too.
+_DECODE, _NARROW = ("attention_decode", "mla_decode"), ("w8a16", "w4a16")
 #: Steps of a ring collective among n ranks, as a multiple of n - 1; also its wire bytes, as a multiple of
 #: message_bytes * (n - 1) / n (the "bus" factors of nccl-tests, doc/PERFORMANCE.md).
 RING_STEPS: Mapping[str, int] = {"all_reduce": 2, "all_gather": 1, "reduce_scatter": 1, "all_to_all": 1}
@@ -273,7 +275,8 @@ class Profile(Value):
     def fit(self, family: str, dtype: str = "bf16") -> Fit:
         """Return the constants for a family and data type, and in `source` how far they had to be fetched.
 
-        Asked: this device and type; then its bf16; then the generic profile. Unknown: InputError.
+        Asked: this device and type; then its bf16 (of decode attention over an integer or 4-bit cache, its fp8); then
+        the generic profile. Unknown: InputError.
         """
         name = SYNONYMS.get(dtype, dtype)
         if name not in PEAKS:
@@ -284,6 +287,8 @@ class Profile(Value):
             fetched = "" if profile is self else f"no {family} fit for {self.device}, generic in its place; "
             if name in fits:
                 return fits[name].stands_in(fetched.strip("; "), peak) if fetched else fits[name]
+            if family in _DECODE and name in _NARROW and "fp8" in fits:
+                return fits["fp8"].stands_in(f"{fetched}no {name} fit, fp8's in its place", peak)
             if "bf16" in fits:
                 return fits["bf16"].stands_in(f"{fetched}no {name} fit, bf16's in its place", peak)
         raise InputError(unknown("operator family", family, generic().fits))

@@ -44,6 +44,8 @@ class Accelerator(Value):
     """The year in which it was first sold."""
     needs_profile: bool = False
     """Whether its figures are placeholders, so that it cannot be simulated before a profile of it is measured."""
+    kernels_of: str | None = None
+    """A device of the same chip whose measured kernels stand in where this one was not measured."""
     kind: Literal["gpu", "consumer_gpu", "tpu", "asic", "wafer", "edge", "mobile", "cpu"]
 
     fp32_flops_per_s: Figure[FlopsPerSecond] | None = None

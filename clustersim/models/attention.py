@@ -14,6 +14,10 @@ from clustersim.models.step import Numbers
 
 N = TypeVar("N", float, Numbers)
 
+#: Format of the cache -> type of the kernel that reads it, where they differ. Integers and 4-bit floats are taken to be
+#: widened to bf16 as they are read; no profile has such kernels, so decode takes fp8's time a byte (`Profile.fit`).
+_WIDENED = {"int8": "w8a16", "int4": "w4a16", "nvfp4": "w4a16", "mxfp4": "w4a16"}
+
 
 @dataclass(frozen=True)
 class PrefillKernel:
@@ -40,7 +44,7 @@ class PrefillKernel:
 
 @dataclass(frozen=True)
 class DecodeKernel:
-    """Attention of one new token a sequence in `layers` layers; linear in context and sequences."""
+    """Attention of the new tokens of decoding sequences in `layers` layers; linear in context and sequences."""
 
     name: str
     family: Literal["attention_decode", "mla_decode"]
@@ -50,15 +54,23 @@ class DecodeKernel:
     """Blocks of work a sequence: its KV heads."""
     flops_per_token: float
     bytes_per_token: float
-    bytes_per_seq: float
+    bytes_per_query: float
     window: int | None = None
 
-    def work(self, seqs: Numbers, context: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:
-        """Return FLOP, bytes, depth (tokens of the mean sequence) and tasks."""
+    def work(
+        self, seqs: Numbers, context: Numbers, queries: Numbers
+    ) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+        """Return FLOP, bytes, depth (tokens of the mean sequence) and tasks.
+
+        The first of a sequence's `queries` attends to its context, each other to one token more; all read it once.
+        """
+        more = queries - 1
+        pairs, keys = queries * (context + seqs * more / 2), context + seqs * more
         if self.window is not None:
-            context = np.minimum(context, seqs * self.window)
-        moved = context * self.bytes_per_token + seqs * self.bytes_per_seq
-        return context * self.flops_per_token, moved, context / np.maximum(seqs, 1), seqs * self.blocks
+            pairs = np.minimum(pairs, seqs * queries * self.window)
+            keys = np.minimum(keys, seqs * (self.window + more))
+        moved = keys * self.bytes_per_token + seqs * queries * self.bytes_per_query
+        return pairs * self.flops_per_token, moved, keys / np.maximum(seqs, 1), seqs * self.blocks
 
 
 def _least(a: N, b: N) -> N:
@@ -69,7 +81,8 @@ def attention_kernels(
     spec: ModelSpec, layout: Parallelism, precision: Precision
 ) -> tuple[list[PrefillKernel], list[DecodeKernel]]:
     """Return the prefill and decode kernels of a model on one rank, full and windowed layers apart."""
-    cache, element = precision.kv_cache, bytes_per_element(precision.kv_cache)
+    element = bytes_per_element(precision.kv_cache)
+    cache = _WIDENED.get(precision.kv_cache, precision.kv_cache)
     activation = bytes_per_element(precision.unquantised)
     attention = spec.attention
     heads = attention.num_heads // layout.tp

@@ -202,8 +202,24 @@ def _deepseek(keys: ConfigKeys) -> dict[str, Any]:
             shared_intermediate_size=width if shared else 0,
             num_dense_layers=keys.count("first_k_dense_replace", default=0, least=0),
             router_bias=keys.data.get("topk_method") == "noaux_tc",
+            **_groups(keys),
         ),
     }
+
+
+def _groups(keys: ConfigKeys) -> dict[str, int]:
+    """Return the groups of experts, of which a token's come from a few; one where the router knows none."""
+    if keys.data.get("topk_method") not in ("noaux_tc", "group_limited_greedy"):
+        return {}
+    groups, top = keys.count("n_group", default=1), keys.count("topk_group", default=1)
+    num_experts, top_k = keys.count("n_routed_experts"), keys.count("num_experts_per_tok")
+    if num_experts % groups or top > groups or top * (num_experts // groups) < top_k:
+        if not keys.problems:
+            keys.refuse(
+                "n_group", f"{num_experts} experts, {top_k} a token, cannot come from {top} of {groups} groups"
+            )
+        return {}
+    return {"num_groups": groups, "top_groups": top}
 
 
 def _gpt_oss(keys: ConfigKeys) -> dict[str, Any]:

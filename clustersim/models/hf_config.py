@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -13,9 +12,12 @@ from pydantic_core import PydanticCustomError
 
 from clustersim import library
 from clustersim.errors import InputError, Problem, unknown
+from clustersim.json_file import read_json
 from clustersim.models.hf_architectures import READERS, REFUSED, ConfigKeys
 from clustersim.models.precision import from_quantization_config
 from clustersim.models.spec import ModelSpec
+
+_MAX_BYTES = 16e6
 
 
 def from_hf_config(config: Mapping[str, Any], name: str, file: str) -> ModelSpec:
@@ -101,14 +103,7 @@ def _read(path: Path) -> ModelSpec:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError([Problem(str(path), f"cannot be read: {error.strerror}")]) from None
-    except json.JSONDecodeError as error:
-        raise InputError([Problem(f"{path}:{error.lineno}", f"not valid JSON: {error.msg}")]) from None
-    except (UnicodeDecodeError, RecursionError):
-        raise InputError([Problem(str(path), "is not JSON text")]) from None
+    data = read_json(path, _MAX_BYTES, "is this a config.json?")
     if not isinstance(data, dict):
         raise InputError([Problem(str(path), "is not a mapping of keys")])
     return data
@@ -122,7 +117,7 @@ def _resolve(given: object) -> object:
         if isinstance(given, Mapping) and "architectures" in given:
             return from_hf_config(given, str(given.get("name", "inline")), "inline model")
     except InputError as error:
-        raise PydanticCustomError("model", "{why}", {"why": str(error)}) from None
+        raise PydanticCustomError("model", "{why}", {"why": "; ".join(map(str, error.problems))}) from None
     return given
 
 

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from functools import lru_cache
+from typing import Literal
 
 from clustersim.kinds import Value
 from clustersim.models.precision import Precision, TensorKind, bytes_per_element
-from clustersim.models.spec import Count, GroupedQueryAttention, ModelSpec, Tensor, tensors
+from clustersim.models.spec import Count, GroupedQueryAttention, ModelSpec, NonNegative, Tensor, tensors
+
+#: Kernels that bring tokens to their experts and back, by the names of vLLM's `--all2all-backend`; see
+#: clustersim.models.exchange.
+AllToAll = Literal["direct", "deepep_high_throughput", "deepep_low_latency"]
 
 
 class Parallelism(Value):
@@ -28,6 +33,13 @@ class Parallelism(Value):
     """Expert parallel groups; tp x attention_dp gives every rank whole experts."""
     attention_dp: Count = 1
     """Copies of attention, dense MLPs and shared experts, each with requests of its own."""
+    redundant_experts: NonNegative = 0
+    """Copies of popular routed experts in each layer, beyond one of each (vLLM's `num_redundant_experts`)."""
+    all_to_all: AllToAll = "direct"
+    """How tokens reach their experts under expert and attention data parallelism."""
+    two_batch_overlap: bool = False
+    """Whether a step is split in two where that is faster, so that one half communicates while the other computes
+    (vLLM's `--enable-dbo`, SGLang's `--enable-two-batch-overlap`)."""
 
     @property
     def num_accelerators(self) -> int:
@@ -44,6 +56,11 @@ class Parallelism(Value):
         """Ranks over which one expert is cut."""
         return max(1, self.stage_size // self.ep)
 
+    @property
+    def exchanges_tokens(self) -> bool:
+        """Whether tokens travel to the ranks of their experts, instead of being at all of them."""
+        return self.ep > 1 and self.attention_dp > 1
+
 
 def check_layout(spec: ModelSpec, parallelism: Parallelism, precision: Precision | None = None) -> list[str]:
     """Return why this model cannot be laid out so, each with the choices that can; empty if it can."""
@@ -52,7 +69,7 @@ def check_layout(spec: ModelSpec, parallelism: Parallelism, precision: Precision
         found.append(
             f"pp {parallelism.pp} is above the {spec.num_layers} layers; choices: 1 to {spec.num_layers}"
         )
-    found += _check_experts(spec, parallelism)
+    found += _check_experts(spec, parallelism) or _check_exchange(parallelism)
     if precision is not None and precision.scope == "experts" and spec.moe is None:
         found.append(
             f"the precision quantises routed experts only, and {spec.name} has none; set scope: linear"
@@ -86,22 +103,55 @@ def _check_experts(spec: ModelSpec, parallelism: Parallelism) -> list[str]:
     ep, dp, size, moe = parallelism.ep, parallelism.attention_dp, parallelism.stage_size, spec.moe
     if moe is None:
         found = [f"ep {ep}, but {spec.name} has no experts; choices: 1"] if ep > 1 else []
+        if parallelism.redundant_experts:
+            found.append(f"redundant_experts, but {spec.name} has no experts; choices: 0")
         if dp > 1:
             found.append(
                 f"attention_dp {dp}, but {spec.name} has no experts to share: use {dp} replicas; choices: 1"
             )
         return found
-    num_experts, width = moe.num_experts, moe.expert_intermediate_size
-    fits = [n for n in _divisors(size) if num_experts % n == 0 and width % (size // n) == 0]
+    held, width = moe.num_experts + parallelism.redundant_experts, moe.expert_intermediate_size
+    fits = [n for n in _divisors(size) if held % n == 0 and width % (size // n) == 0]
     choices = f"; choices: {_listed(fits)}" if fits else "; no ep fits this tp x attention_dp"
-    if num_experts % ep or size % ep:
-        return [f"ep {ep} must divide the {num_experts} experts and tp x attention_dp ({size}){choices}"]
+    if held % ep or size % ep:
+        copies = f" and {parallelism.redundant_experts} redundant ones" if held > moe.num_experts else ""
+        more = -moe.num_experts % ep
+        add = f"; or redundant_experts: {more}" if size % ep == 0 and more and ep <= 2 * moe.num_experts else ""
+        return [
+            f"ep {ep} must divide the {moe.num_experts} experts{copies} and tp x attention_dp ({size}){choices}{add}"
+        ]
     if width % parallelism.expert_tp:
         return [
             f"ep {ep} cuts each expert's width {width} over {parallelism.expert_tp} ranks, "
             f"which do not divide it{choices}"
         ]
+    most = moe.num_experts * (ep - 1)
+    if parallelism.redundant_experts > most:
+        return [
+            f"redundant_experts {parallelism.redundant_experts} is above {most}, with which each of {ep} expert "
+            f"parallel groups has every expert; choices: 0 to {most}"
+        ]
     return []
+
+
+def _check_exchange(parallelism: Parallelism) -> list[str]:
+    """Return what is asked of an exchange of tokens that this layout cannot have."""
+    kernels, size, found = parallelism.all_to_all, parallelism.stage_size, []
+    if kernels != "direct" and not parallelism.exchanges_tokens:
+        found.append(
+            f"all_to_all {kernels}, but tokens travel only with ep and attention_dp above 1; choices: direct"
+        )
+    elif kernels != "direct" and parallelism.ep != size:
+        found.append(
+            f"all_to_all {kernels} needs whole experts on each rank, ep {size}, not {parallelism.ep}"
+            "; choices: direct, or that ep"
+        )
+    if parallelism.two_batch_overlap and not parallelism.exchanges_tokens:
+        found.append(
+            "two_batch_overlap hides the exchange of tokens, which is only with ep and attention_dp above 1; "
+            "choices: false"
+        )
+    return found
 
 
 def _check_blocks(spec: ModelSpec, parallelism: Parallelism, precision: Precision) -> list[str]:
@@ -172,11 +222,13 @@ def _weight_bytes(
     return tuple(found)
 
 
-def _num_shards(tensor: Tensor, spec: ModelSpec, parallelism: Parallelism) -> int:
+def _num_shards(tensor: Tensor, spec: ModelSpec, parallelism: Parallelism) -> float:
     tp, attention = parallelism.tp, spec.attention
     kv_heads = attention.num_kv_heads if isinstance(attention, GroupedQueryAttention) else tp
+    num_experts = spec.moe.num_experts if spec.moe else 1
+    experts = parallelism.stage_size * num_experts / (num_experts + parallelism.redundant_experts)
     return {"vocab": tp, "heads": tp, "mlp": tp, "kv_heads": min(tp, kv_heads),
-            "experts": parallelism.stage_size, "none": 1}[tensor.shard]  # fmt: skip
+            "experts": experts, "none": 1}[tensor.shard]  # fmt: skip
 
 
 def kv_bytes_per_token_per_rank(

@@ -7,13 +7,17 @@ FLOP and bytes are those of the mathematics, without any device in it: a matrix 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
 from clustersim.models.attention import attention_kernels
+from clustersim.models.exchange import Fanout, dispatch_bytes, fanout
 from clustersim.models.layout import Parallelism
+from clustersim.models.placement import Placement, place
+from clustersim.models.popularity import Popularity
+from clustersim.models.popularity.even import Even
 from clustersim.models.precision import Precision, TensorKind, bytes_per_element, compute_dtype
 from clustersim.models.spec import GroupedQueryAttention, ModelSpec, MultiHeadLatentAttention
 from clustersim.models.step import Numbers, RankShape, StepShape, rank_shape
@@ -25,9 +29,12 @@ Family = Literal[
 #: What an operator's work depends on: tokens of the rank, its rows of logits, tokens of all data-parallel ranks,
 #: keys that prefill reads, the shape of the prefill, or that of the decode batch.
 Varies = Literal["tokens", "rows", "replica_tokens", "keys", "prefill", "decode"]
+#: What of a layer with experts an operator belongs to, where a step may run in two halves; "rest" is in no such layer.
+Piece = Literal["attention", "dispatch", "experts", "combine", "rest"]
 #: Families that move messages between ranks instead of working on one.
 COLLECTIVES = frozenset({"all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send"})
 _ZERO = np.zeros(())
+EVEN = Even()
 
 
 @dataclass(frozen=True)
@@ -52,39 +59,46 @@ class Op:
     message_bytes: Numbers = field(default_factory=lambda: _ZERO)
     ranks: int = 1
     stride: int = 1
+    fanout: Fanout | None = None
+    """Where tokens go, of an exchange by kernels that know of nodes; message_bytes are then those delivered."""
     kernel: str = ""
     """Which of an elementwise family's kernels it is, as measured rows name it ("norm"); empty in other families."""
+    piece: Piece = "rest"
     shape: str = ""
     """Sizes in words for a person."""
 
 
 def step_ops(
-    spec: ModelSpec, parallelism: Parallelism, precision: Precision, shape: StepShape, imbalance: float = 1.0
-) -> list[Op]:
+    spec: ModelSpec, parallelism: Parallelism, precision: Precision, shape: StepShape, imbalance: float = 1.0,
+    popularity: Popularity = EVEN,
+) -> list[Op]:  # fmt: skip
     """Return the operators of one step on its busiest rank; see `rank_ops`."""
-    return rank_ops(spec, parallelism, precision, rank_shape(shape, parallelism), imbalance)
+    return rank_ops(spec, parallelism, precision, rank_shape(shape, parallelism), imbalance, popularity)
 
 
 def rank_ops(
-    spec: ModelSpec, parallelism: Parallelism, precision: Precision, shape: RankShape, imbalance: float = 1.0
-) -> list[Op]:
+    spec: ModelSpec, parallelism: Parallelism, precision: Precision, shape: RankShape, imbalance: float = 1.0,
+    popularity: Popularity = EVEN,
+) -> list[Op]:  # fmt: skip
     """Return the operators of a rank's micro-batch in the order of the forward pass, those without work left out.
 
-    `imbalance` is the load of the busiest expert rank over the mean, beyond what chance alone gives.
+    `imbalance` is the load of the busiest expert rank over the mean, beyond what chance and `popularity` give.
     """
-    build = _Builder(spec, parallelism, precision, shape, imbalance)
+    build = _Builder(spec, parallelism, precision, shape, imbalance, popularity)
     return [op for op in build.forward() if np.any(op.flops + op.bytes + op.message_bytes > 0)]
 
 
 class _Builder:
     def __init__(
-        self, spec: ModelSpec, layout: Parallelism, precision: Precision, shape: RankShape, imbalance: float
-    ) -> None:
+        self, spec: ModelSpec, layout: Parallelism, precision: Precision, shape: RankShape, imbalance: float,
+        popularity: Popularity,
+    ) -> None:  # fmt: skip
         self.spec = spec
         self.layout = layout
         self.precision = precision
         self.shape = shape
         self.imbalance = imbalance
+        self.popularity = popularity
         self.hidden = spec.hidden_size
         self.kv_bytes = bytes_per_element(precision.kv_cache)
         self.element = bytes_per_element(precision.unquantised)  # of what passes between operators
@@ -95,18 +109,14 @@ class _Builder:
         tokens, hidden = shape.tokens, self.hidden
         dense, moe = len(spec.layers("dense")), len(spec.layers("moe"))
         yield self.elementwise("embedding", "embedding", 1, tokens * hidden * 2)
-        yield self.elementwise("input_norm", "norm", spec.num_layers, tokens * hidden * 4)
-        if isinstance(spec.attention, GroupedQueryAttention):
-            yield from self.grouped_query(spec.attention)
-        else:
-            yield from self.latent(spec.attention)
-        yield self.all_reduce("attention_all_reduce", spec.num_layers, tokens)
-        yield self.elementwise("post_attention_norm", "norm", spec.num_layers, tokens * hidden * 4)
+        if spec.num_input_states > 1:
+            yield self.gemm("input_proj", "attention", 1, tokens, hidden, spec.num_input_states * hidden)
+        yield from _part("attention", self.attention())
         if dense:
             yield from self.mlp("mlp", "mlp", dense, spec.intermediate_size or 0, spec.gated)
             yield self.all_reduce("mlp_all_reduce", dense, tokens)
         if moe:
-            yield from self.experts(moe)
+            yield from _part("experts", self.experts(moe))
         yield self.elementwise("final_norm", "norm", 1, shape.rows * hidden * 4, "rows")
         vocab = -(-spec.vocab_size // tp)
         yield self.gemm("lm_head", "lm_head", 1, shape.rows, vocab, hidden, "rows")
@@ -119,6 +129,17 @@ class _Builder:
             yield self.collective("stage_send", "send", self.layout.pp, message, 2, self.stage_ranks)
 
     # ---- attention -------------------------------------------------------------------------------------------
+
+    def attention(self) -> Iterator[Op]:
+        """All of a layer but its MLP or experts."""
+        spec, tokens = self.spec, self.shape.tokens
+        yield self.elementwise("input_norm", "norm", spec.num_layers, tokens * self.hidden * 4)
+        if isinstance(spec.attention, GroupedQueryAttention):
+            yield from self.grouped_query(spec.attention)
+        else:
+            yield from self.latent(spec.attention)
+        yield self.all_reduce("attention_all_reduce", spec.num_layers, tokens)
+        yield self.elementwise("post_attention_norm", "norm", spec.num_layers, tokens * self.hidden * 4)
 
     def grouped_query(self, attention: GroupedQueryAttention) -> Iterator[Op]:
         layers, tokens, tp = self.spec.num_layers, self.shape.tokens, self.layout.tp
@@ -148,22 +169,22 @@ class _Builder:
         )
         keys = self.shape.prefill_keys
         yield self.gemm("kv_up_proj", "attention", layers, keys, heads * (nope + value), rank, "keys")
-        seqs = self.shape.decode_seqs
-        yield self.gemm("absorb_q", "attention", layers, seqs, heads * rank, nope, "decode")
+        queries = self.shape.decode_tokens
+        yield self.gemm("absorb_q", "attention", layers, queries, heads * rank, nope, "decode")
         yield from self.attend()
-        yield self.gemm("absorb_v", "attention", layers, seqs, heads * value, rank, "decode")
+        yield self.gemm("absorb_v", "attention", layers, queries, heads * value, rank, "decode")
         yield self.gemm("o_proj", "attention", layers, tokens, self.hidden, heads * value)
 
     def attend(self) -> Iterator[Op]:
         shape = self.shape
         prefill, decode = attention_kernels(self.spec, self.layout, self.precision)
-        sequences = np.maximum(shape.rows - shape.decode_seqs, 1)
+        sequences = np.maximum(shape.rows - shape.decode_tokens, 1)
         for kernel in prefill:
             work = kernel.work(shape.prefill_tokens, shape.prefill_pairs, shape.prefill_keys, sequences)
             yield Op(kernel.name, kernel.family, kernel.dtype, kernel.layers, "prefill", *work,
                      shape=_say(shape.prefill_tokens, "queries"))  # fmt: skip
         for decoding in decode:
-            work = decoding.work(shape.decode_seqs, shape.decode_context)
+            work = decoding.work(shape.decode_seqs, shape.decode_context, shape.queries)
             yield Op(decoding.name, decoding.family, decoding.dtype, decoding.layers, "decode", *work,
                      shape=_say(shape.decode_seqs, "seqs"))  # fmt: skip
 
@@ -182,19 +203,19 @@ class _Builder:
         moe, layout, shape = self.spec.moe, self.layout, self.shape
         assert moe is not None
         tokens, hidden, ranks = shape.tokens, self.hidden, self.stage_ranks
-        yield self.gemm("router", "router", layers, tokens, moe.num_experts, hidden)
-        yield self.elementwise("top_k", "top_k", layers, tokens * moe.num_experts * 2)
+        router = self.gemm("router", "router", layers, tokens, moe.num_experts, hidden)
+        top_k = self.elementwise("top_k", "top_k", layers, tokens * moe.num_experts * 2)
+        yield from (replace(router, piece="attention"), replace(top_k, piece="attention"))
+        placed = self.placement()
         if layout.attention_dp > 1:
-            yield from self.exchange("dispatch", layers, bytes_per_element(self.precision.activations))
+            yield self.exchange("dispatch", layers, placed)
         mean = shape.replica_tokens * moe.top_k / layout.ep
         busiest = np.minimum(
-            expected_maximum(mean, layout.ep) * self.imbalance, shape.replica_tokens * moe.top_k
+            expected_maximum(mean, layout.ep) * self.imbalance * placed.busiest_over_mean,
+            shape.replica_tokens * moe.top_k,
         )
         width = -(-moe.expert_intermediate_size * layout.ep // ranks)
-        held = moe.num_experts / layout.ep
-        touched = held * -np.expm1(
-            shape.replica_tokens * np.log1p(-min(moe.top_k / moe.num_experts, 1 - 1e-12))
-        )
+        touched = placed.touched(shape.replica_tokens, moe.top_k)
         touched = np.minimum(touched, busiest)
         matrices = 3 if moe.gated else 2
         weight = bytes_per_element(self.precision.format_of("expert"))
@@ -207,27 +228,44 @@ class _Builder:
                  2 * busiest * matrices * hidden * width, moved, np.full_like(busiest, max(hidden, width)), tiles,
                  shape=_say(busiest, f"x {matrices} x {hidden} x {width}"))  # fmt: skip
         if layout.attention_dp > 1:
-            yield from self.exchange("combine", layers, self.element)
+            yield self.exchange("combine", layers, placed)
         if moe.num_shared_experts:
             shared = moe.num_shared_experts * moe.shared_intermediate_size
             yield from self.mlp("shared_expert", "shared_expert", layers, shared, moe.gated)
         yield self.all_reduce("expert_all_reduce", layers, tokens)
 
-    def exchange(self, name: str, layers: int, element: float) -> Iterator[Op]:
-        """Tokens go to the ranks of their experts and back: all-to-all under EP, gather and scatter without."""
-        moe, layout, shape = self.spec.moe, self.layout, self.shape
+    def placement(self) -> Placement:
+        """Where the experts lie, and what their popularity leaves to the busiest rank."""
+        moe, layout = self.spec.moe, self.layout
         assert moe is not None
-        ranks = self.stage_ranks
+        shares = self.popularity.shares(moe.num_experts, moe.top_k)
+        return place(shares, layout.ep, layout.redundant_experts)
+
+    def exchange(self, name: Literal["dispatch", "combine"], layers: int, placed: Placement) -> Op:
+        """Tokens go to the ranks of their experts and back: all-to-all under EP, gather and scatter without."""
+        moe, layout, shape, to = self.spec.moe, self.layout, self.shape, None
+        assert moe is not None
+        family: Family = "all_to_all"
+        activations, own = bytes_per_element(self.precision.activations), self.hidden * self.element
+        token = self.hidden * activations if name == "dispatch" else own
+        own_tokens = np.ceil(shape.replica_tokens / layout.attention_dp) / layout.tp  # TP ranks share the sending
         if layout.ep == 1:
-            family: Family = "all_gather" if name == "dispatch" else "reduce_scatter"
-            message = shape.replica_tokens * self.hidden * element
-        else:
-            # A token is sent once to each group that holds one of its experts; TP ranks share the sending.
+            family = "all_gather" if name == "dispatch" else "reduce_scatter"
+            message = shape.replica_tokens * token
+        elif layout.all_to_all == "direct":
+            # A token is sent once to each group that holds one of its experts.
             copies = layout.ep * -np.expm1(moe.top_k * np.log1p(-1 / layout.ep))
-            own_tokens = np.ceil(shape.replica_tokens / layout.attention_dp)
-            message = own_tokens * copies * layout.expert_tp * self.hidden * element / layout.tp
-            family = "all_to_all"
-        yield self.collective(f"expert_{name}", family, layers, message, ranks, 1, "replica_tokens")
+            message = own_tokens * copies * layout.expert_tp * token
+        else:
+            to = fanout(moe, layout)
+            token = dispatch_bytes(self.precision, self.hidden) if name == "dispatch" else own
+            # The busiest rank takes in, and gives back, what its share of the experts draws.
+            most = min(self.imbalance * placed.busiest_over_mean, layout.ep)
+            message = own_tokens * to.routes(1).delivered * most * token
+        op = self.collective(
+            f"expert_{name}", family, layers, message, self.stage_ranks, 1, "replica_tokens"
+        )
+        return replace(op, fanout=to, piece=name)
 
     # ---- kinds of operators ----------------------------------------------------------------------------------
 
@@ -286,6 +324,11 @@ def expected_maximum(mean: Numbers, bins: int) -> Numbers:
         return mean
     maximum: Numbers = mean + np.sqrt(2 * mean * np.log(bins))
     return maximum
+
+
+def _part(piece: Piece, ops: Iterator[Op]) -> Iterator[Op]:
+    """Yield operators as parts of a piece of the layer, those that say a piece themselves as they are."""
+    return (replace(op, piece=piece) if op.piece == "rest" else op for op in ops)
 
 
 def _say(m: Numbers, rest: str) -> str:

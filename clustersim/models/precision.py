@@ -102,7 +102,23 @@ def _known(value: object) -> str:
     return _name(value)
 
 
+#: Formats of a KV cache. vLLM (vllm/config/cache.py, CacheDType): 16 bits, fp8, int8, int4, nvfp4; SGLang: fp8, fp4
+#: (docs, "Quantized KV Cache"); TensorRT-LLM: fp8, int8, nvfp4. Scales count as with weights: fp8 and int8 none.
+KV_FORMATS = ("fp32", "fp16", "bf16", "fp8", "int8", "int4", "nvfp4", "mxfp4")
+
+
+def _known_of_cache(value: object) -> str:
+    name = _known(value)
+    if name not in KV_FORMATS:
+        why = f'no engine caches keys and values in "{name}"; choices: {", ".join(KV_FORMATS)}'
+        raise PydanticCustomError("format", "{why}", {"why": why})
+    return name
+
+
 FormatName = Annotated[str, BeforeValidator(_known, json_schema_input_type=Literal[(*FORMATS, "fp4")])]
+KvFormatName = Annotated[
+    str, BeforeValidator(_known_of_cache, json_schema_input_type=Literal[(*KV_FORMATS, "fp4")])
+]
 
 
 class Precision(Value):
@@ -117,7 +133,7 @@ class Precision(Value):
     """Format of the quantised matrices."""
     activations: FormatName
     """Format in which activations enter those matrices."""
-    kv_cache: FormatName
+    kv_cache: KvFormatName
     """Format of cached keys and values."""
     scope: Scope = "linear"
     """Which matrices are quantised: routed experts only, all linear layers, or these and the LM head."""

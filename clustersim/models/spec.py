@@ -85,6 +85,10 @@ class MixtureOfExperts(Value):
     expert_bias: bool = False
     router_bias: bool = False
     """One bias or load-balancing correction an expert."""
+    num_groups: Count = 1
+    """Equal groups of experts that routing first chooses among (DeepSeek-V3: 8)."""
+    top_groups: Count = 1
+    """Groups that the experts of one token come from (DeepSeek-V3: 4, so that it goes to few nodes)."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -92,6 +96,12 @@ class MixtureOfExperts(Value):
             raise ValueError(f"top_k ({self.top_k}) is above num_experts ({self.num_experts})")
         if bool(self.num_shared_experts) != bool(self.shared_intermediate_size):
             raise ValueError("num_shared_experts and shared_intermediate_size need each other")
+        if self.num_experts % self.num_groups:
+            raise ValueError(f"num_groups ({self.num_groups}) must divide num_experts ({self.num_experts})")
+        if self.top_groups > self.num_groups:
+            raise ValueError(f"top_groups ({self.top_groups}) is above num_groups ({self.num_groups})")
+        if self.top_groups * (self.num_experts // self.num_groups) < self.top_k:
+            raise ValueError(f"{self.top_groups} groups hold fewer than top_k ({self.top_k}) experts")
         return self
 
 
@@ -117,6 +127,8 @@ class ModelSpec(Value):
     tied_embeddings: bool = False
     """Whether the LM head is the embedding table."""
     max_context: Count
+    num_input_states: Count = 1
+    """States that a matrix joins into one before the first layer: 2 in a multi-token-prediction module."""
     native_precision: Precision = Precision.model_validate("bf16")
     """The formats in which the checkpoint is published."""
 
@@ -216,6 +228,12 @@ def tensors(spec: ModelSpec) -> tuple[Tensor, ...]:
         Tensor("embed_tokens", "embedding", vocab * hidden, "first", "vocab", is_matrix=spec.tied_embeddings),
         Tensor(
             "embed_positions", "embedding", spec.num_position_embeddings * hidden, "first", is_matrix=False
+        ),
+        Tensor(
+            "input_proj",
+            "attention",
+            (spec.num_input_states > 1) * spec.num_input_states * hidden**2,
+            "first",
         ),
         Tensor("input_layernorm", "norm", norm, is_matrix=False),
     ]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any
 
 from clustersim.report.claims_console import reasoning, summary
-from clustersim.report.html import TEMPLATES
+from clustersim.report.page import render
 from clustersim.study.claims.check import Finding
 from clustersim.study.claims.formula import amount
 
@@ -56,17 +55,10 @@ def markdown(findings: Sequence[Finding]) -> str:
 
 def html(findings: Sequence[Finding]) -> str:
     """Return one page that needs nothing else: the table, and each claim's derivation."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
-    return environment.get_template("claims.html").render(
+    return render(
+        "claims.html",
+        title="Claims, checked",
         findings=findings,
         reasons={found.claim.id: list(reasoning(found)) for found in findings},
         summary=summary(findings),
-        version=version("clustersim"),
-        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
     )

@@ -9,14 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clustersim.report.compare_html import html
-from clustersim.report.folder import (
-    all_or_nothing,
-    check_folder,
-    file_name,
-    resolved_yaml,
-    strict_json,
-    write_parquet,
-)
+from clustersim.report.folder import check_folder, file_name, resolved_yaml, strict_json, write_study
 from clustersim.study.compare import Comparison
 from clustersim.study.compare.entries import MOST, Entry
 
@@ -54,8 +47,5 @@ def write(found: Comparison, out: Path) -> list[Path]:
     for entry in found.entries:
         name = f"{entry.letter}.yaml"
         texts[name] = resolved_yaml(resolved(entry), f"{name} --seed {found.seeds[0]}")
-    with all_or_nothing(Path(out).resolve(), out) as folder:
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8", newline="\n")
-        write_parquet(found.replications, folder / "replications.parquet")
+    write_study(out, texts, {"replications.parquet": found.replications})
     return [Path(out) / name for name in (*_FILES, *(f"{entry.letter}.yaml" for entry in found.entries))]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any
 
 from clustersim.report import compare_plots as plots
@@ -11,7 +10,7 @@ from clustersim.report import compare_story as story
 from clustersim.report import compare_words as say
 from clustersim.report import words
 from clustersim.report.compare_console import value, verdict
-from clustersim.report.html import TEMPLATES, script_json
+from clustersim.report.page import render
 from clustersim.study.compare import Comparison
 from clustersim.study.compare.entries import Entry
 from clustersim.study.compare.objective import better
@@ -19,19 +18,13 @@ from clustersim.study.compare.objective import better
 
 def html(found: Comparison) -> str:
     """Return the page: the answer, how sure it is and what it rests on; then metrics, differences, shares, settings."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
     forest, intervals = plots.differences(found), list(plots.metrics(found))
     figures = {plot["id"]: plot for plot in ([forest] if forest else []) + intervals}
-    return environment.get_template("compare.html").render(
+    return render(
+        "compare.html",
         title=" or ".join(words.clean(entry.name) for entry in found.entries),
         entries=[_entry(found, entry) for entry in found.entries],
+        letters=[entry.letter for entry in found.entries],
         headline=story.headline(found),
         by=f"{say.name(found.by)}, {better(found.by)} is better",
         answer=" ".join(story.answer(found)),
@@ -44,15 +37,10 @@ def html(found: Comparison) -> str:
         forest=forest,
         intervals=intervals,
         stacks=[_stacks(found, *each) for each in _STACKS],
-        settings=found.settings,
+        settings=[(row.path, *row.values) for row in found.settings],
         unlike=[row.path for row in found.unlike_demand],
         seeds=found.seeds,
-        version=version("clustersim"),
-        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        own_style=Markup((TEMPLATES / "compare.css").read_text(encoding="utf-8")),
-        script=Markup((TEMPLATES / "compare.js").read_text(encoding="utf-8")),
-        plotly=Markup(get_plotlyjs()),
-        figures=Markup(script_json(figures)),
+        figures=figures,
     )
 
 

@@ -34,6 +34,15 @@ _NAMES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "usd_per_solved": ("Cost of a task solved", ""),
         "joules_per_solved": ("Energy of a task solved", "J"),
         "task_goodput_frac": ("Tasks within SLO", ""),
+        "prefix_hit_frac": ("Input found in KV cache", ""),
+        "shed": ("Requests turned away", ""),
+        "shed_frac": ("Share of requests turned away", ""),
+        "availability_frac": ("Replicas available", ""),
+        "retries": ("Requests tried again", ""),
+        "lost_tokens": ("Tokens lost to failures", ""),
+        "gpu_hours": ("Accelerators held", "GPU-hours"),
+        "cold_starts": ("Cold starts", ""),
+        "adapter_loads": ("Adapters loaded", ""),
     }
 )
 _STATS = ("mean", "median", "std", "p50", "p90", "p95", "p99")
@@ -59,6 +68,8 @@ def figure(metric: str, value: float | None) -> str:
     last = metric.rpartition(".")[2]
     if last.startswith("usd"):
         return words.usd(value) if value >= 0 else f"-{words.usd(-value)}"
+    if last == "availability_frac" and 0 <= value <= 1:
+        return words.availability(value)
     if last.endswith("_ms"):
         return duration(value * MILLI) if value >= 0 else f"-{duration(-value * MILLI)}"
     if last.endswith("_frac") or last in _SHARES:

@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from clustersim.report import task_sources, tasks, words
+from clustersim.report import fleet, task_sources, tasks, words
 from clustersim.report.tasks import TaskView
 from clustersim.results.result import Result
 from clustersim.scenario.plan import DeploymentPlan
@@ -39,7 +39,12 @@ def summary(result: Result, paths: Iterable[Path] = ()) -> RenderableType:
     for plan in result.plans:
         metrics = result.metrics["deployments"][plan.deployment.name]
         parts.append(_Deployment(result, plan, metrics))
+        of_fleet = fleet.facts(metrics, fleet.of(result, plan))
+        parts += [Padding(_hang("Fleet:", words.clean(of_fleet)), (0, 0, 0, 2))] if of_fleet else []
         parts += [Padding(line, (0, 0, 0, 2)) for line in _rests(plan, metrics)]
+    parts += [
+        Padding(_hang("Published:", words.clean(line)), (0, 0, 0, 2)) for line in words.published(result)
+    ]
     parts += [
         Padding(_hang("Note:", line), (0, 0, 0, 2)) for line in map(words.clean, words.warnings(result))
     ]

@@ -9,16 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import platform
 import re
-import shutil
 import sys
-import tempfile
 import unicodedata
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
@@ -27,9 +24,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from clustersim.errors import InputError
-from clustersim.report.html import html
+from clustersim.report import whole
+from clustersim.report.html import html_pieces
 from clustersim.report.trace import trace
+from clustersim.report.whole import all_or_nothing
 from clustersim.results.result import Result
 
 #: Every file a run may write, in the order in which they are written and listed.
@@ -39,6 +37,8 @@ FILES = (
 )  # fmt: skip
 _SLUG_LENGTH = 60
 _RUN_DEPENDENT = ("cpu_s",)
+#: A version is read from a file of its package each time that it is asked for.
+_version = cache(version)
 
 
 def default_folder(result: Result) -> Path:
@@ -61,10 +61,9 @@ def write(result: Result, out: Path) -> list[Path]:
     Everything appears at once, under its name, when the last file is complete. An `out` that an earlier run wrote
     is replaced. Raises InputError if `out` is a file, holds anything else, or cannot be written.
     """
-    target = Path(out).resolve()
     check_folder(out)
     names = [name for name in FILES if _wanted(result, name)]
-    with all_or_nothing(target, out) as folder:
+    with all_or_nothing(Path(out)) as folder:
         for name in names:
             _WRITERS[name](result, folder / name)
     return [Path(out) / name for name in names]
@@ -89,7 +88,9 @@ def resolved_yaml(scenario: Mapping[str, Any], file: str = "scenario.yaml") -> s
     yaml.default_flow_style = False
     yaml.width = 4096
     stream = StringIO()
-    stream.write(f"# As clustersim {version('clustersim')} resolved it; run it with: clustersim run {file}\n")
+    stream.write(
+        f"# As clustersim {_version('clustersim')} resolved it; run it with: clustersim run {file}\n"
+    )
     yaml.dump(scenario, stream)
     return stream.getvalue()
 
@@ -120,7 +121,7 @@ def _run_json(result: Result) -> str:
             "cpu_s": result.metrics["cpu_s"],
             "python": platform.python_version(),
             "platform": platform.platform(),
-            "versions": {name: version(name) for name in packages},
+            "versions": {name: _version(name) for name in packages},
         }
     )
 
@@ -156,10 +157,14 @@ def _text(make: Callable[[Result], str]) -> Callable[[Result, Path], None]:
     return write_text
 
 
+def _page(result: Result, path: Path) -> None:
+    path.write_bytes(b"".join(html_pieces(result)))
+
+
 _WRITERS: Mapping[str, Callable[[Result, Path], None]] = {
     "result.json": _text(result_json),
     "scenario.yaml": _text(scenario_yaml),
-    "report.html": _text(html),
+    "report.html": _page,
     "trace.json": _text(trace),
     "run.json": _text(_run_json),
     "requests.parquet": lambda result, path: write_parquet(result.requests, path),
@@ -168,68 +173,15 @@ _WRITERS: Mapping[str, Callable[[Result, Path], None]] = {
 }
 
 
-# ---- all or nothing ------------------------------------------------------------------------------------------------
-
-
 def check_folder(out: Path, files: Collection[str] = FILES, always: str = "result.json") -> None:
-    """Refuse a folder whose replacement would lose something else than `files`, of which `always` is always there.
-
-    Raises InputError.
-    """
-    target = Path(out).resolve()
-    try:
-        if target.is_dir():
-            found = sorted(path.name for path in target.iterdir())
-        elif target.exists():
-            raise InputError(f'"{out}" is a file; give a folder')
-        else:
-            return
-    except OSError as error:
-        raise InputError(f'cannot write "{out}": {error.strerror}') from None
-    if found and always not in found:
-        raise InputError(f'"{out}" exists and no run of clustersim wrote it; give another folder')
-    others = [name for name in found if name not in files]
-    if others:
-        raise InputError(
-            f'"{out}" also holds "{others[0]}", which would be lost; move it or give another folder'
-        )
+    """Refuse a folder that cannot be written, or whose replacement would lose something; see whole.check_folder."""
+    whole.check_folder(Path(out), files, always)
 
 
-@contextmanager
-def all_or_nothing(target: Path, out: Path) -> Iterator[Path]:
-    """Give a folder beside `target` that becomes it if all goes well, and vanishes if anything does not."""
-    made = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
-    folder: Path | None = None
-    done = False
-    try:
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
-            folder.chmod(0o755)
-        except OSError as error:
-            raise InputError(f'cannot write "{out}": {error.strerror}') from None
-        yield folder
-        _replace(target, folder)
-        done = True
-    finally:
-        if not done:
-            if folder is not None:
-                shutil.rmtree(folder, ignore_errors=True)
-            for parent in made:
-                if parent.is_dir() and not any(parent.iterdir()):
-                    parent.rmdir()
-
-
-def _replace(target: Path, folder: Path) -> None:
-    """Put `folder` where `target` is; if that fails the old one is back."""
-    if not target.exists():
-        os.rename(folder, target)
-        return
-    aside = folder.with_name(f"{folder.name}-old")
-    os.rename(target, aside)
-    try:
-        os.rename(folder, target)
-    except BaseException:
-        os.rename(aside, target)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
+def write_study(out: Path, texts: Mapping[str, str], frames: Mapping[str, pd.DataFrame]) -> None:
+    """Write a study's files, by name, into the folder `out`, all or none."""
+    with all_or_nothing(Path(out)) as folder:
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8", newline="\n")
+        for name, frame in frames.items():
+            write_parquet(frame, folder / name)

@@ -2,51 +2,44 @@
 
 from __future__ import annotations
 
-import json
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from clustersim.report import plots, sources, story, task_plots, task_sources, tasks, tenants, words
+from clustersim.report import fleet, plots, sources, story, task_plots, task_sources, tasks, tenants, words
+from clustersim.report.page import pieces, render
 from clustersim.report.tasks import TaskView
 from clustersim.results.result import Result
 from clustersim.scenario.plan import DeploymentPlan
 
-TEMPLATES = Path(__file__).parent / "templates"
-
 
 def html(result: Result) -> str:
     """Return the page: what was asked, the answer with its caveats, key numbers, plots, every source, how to repeat."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
+    return render("report.html", **_values(result))
 
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
+
+def html_pieces(result: Result) -> list[bytes]:
+    """Return the page in UTF-8, in pieces that follow one another."""
+    return pieces("report.html", **_values(result))
+
+
+def _values(result: Result) -> dict[str, Any]:
     deployments = [_deployment(result, plan) for plan in result.plans]
     of_tasks = [_tasks(view) for view in tasks.views(result)]
     figures = {plot["id"]: plot for each in (*of_tasks, *deployments) for plot in each["plots"]}
-    return environment.get_template("report.html").render(
-        title=words.clean(result.scenario.name),
-        description=result.scenario.description,
-        asked=story.asked(result),
-        tasks=of_tasks,
-        deployments=deployments,
-        replications=story.replications(result),
-        warnings=list(words.warnings(result)),
-        regime_rule=result.metrics["regime_rule"],
-        evidence=words.EVIDENCE,
-        tenant_columns=tenants.COLUMNS,
-        seed=result.seed,
-        replicated=_replicated(result),
-        version=version("clustersim"),
-        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        script=Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
-        plotly=Markup(get_plotlyjs()),
-        figures=Markup(script_json(figures)),
-    )
+    return {
+        "title": words.clean(result.scenario.name),
+        "description": result.scenario.description,
+        "asked": story.asked(result),
+        "tasks": of_tasks,
+        "deployments": deployments,
+        "replications": story.replications(result),
+        "warnings": list(words.warnings(result)),
+        "regime_rule": result.metrics["regime_rule"],
+        "evidence": words.EVIDENCE,
+        "tenant_columns": tenants.COLUMNS,
+        "seed": result.seed,
+        "replicated": _replicated(result),
+        "figures": figures,
+    }
 
 
 def _deployment(result: Result, plan: DeploymentPlan) -> dict[str, Any]:
@@ -63,6 +56,8 @@ def _deployment(result: Result, plan: DeploymentPlan) -> dict[str, Any]:
         "caveats": " ".join(story.caveats(metrics, "replications" in result.metrics)),
         "tiles": list(story.tiles(result, plan)),
         "plots": drawn,
+        "fleet": list(fleet.figures(metrics, fleet.of(result, plan))),
+        "fleet_bars": fleet.bars(metrics),
         "bars": plots.bars(result, plan),
         "operators": plots.operators(metrics),
         "tenants": tenants.tenants(result, plan),
@@ -97,9 +92,3 @@ def _provenance(plan: DeploymentPlan) -> str:
 def _replicated(result: Result) -> str:
     seeds = result.metrics.get("replications", {}).get("seeds", [])
     return f" --replications {len(seeds)}" if seeds else ""
-
-
-def script_json(value: Any) -> str:
-    """Return JSON that cannot end the script element it stands in."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -124,9 +124,17 @@ def _timelines(result: Result, plan: DeploymentPlan) -> list[Plot]:
     power, watts = _si_scale(float(frame["power_w"].max()) if len(frame) else 0.0)
     whole = "" if replicas == 1 else f", {replicas} replicas together"
     come = line("arrivals_per_s", "arrivals", "arrivals", "req/s")
+    arrivals = plot("Arrivals", "Requests that came in.", "requests / s", come)
+    on = frame["replicas_on"].to_numpy() if "replicas_on" in frame else np.zeros(0)
+    scaled = []
+    if len(on) and np.isfinite(on).all() and on.min() < on.max():
+        there = line("replicas_on", "replicas", "replicas", "on")
+        arrivals["fleet"] = True
+        scaled = [{**plot("Replicas", "Replicas that are on.", "replicas", there), "fleet": True}]
     wait = line("queue", "queue", "queue", "waiting")
     return [
-        plot("Arrivals", "Requests that came in.", "requests / s", come),
+        arrivals,
+        *scaled,
         plot("Queue", f"Requests that wait for a place in a batch{whole}.", "requests", wait),
         plot("Batch", f"Sequences that decode{whole}.", "sequences", line("batch", "batch", "batch", "sequences")),
         plot("KV cache", "Share of the KV blocks in use.", "% of blocks",

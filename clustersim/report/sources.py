@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from clustersim.cost.phases import phases
 from clustersim.hardware.figure import Figure
 from clustersim.hardware.link import Link
 from clustersim.kinds import Value
@@ -117,7 +118,8 @@ def _engine(plan: DeploymentPlan) -> Iterator[Source]:
 
 
 def _ops(plan: DeploymentPlan) -> list[Op]:
-    return plan.cost.ops(StepShape(8, 8192, 512, 512 * 513 / 2, 512, 1, 512))
+    made = phases(plan.cost, StepShape(8, 8192, 512, 512 * 513 / 2, 512, 1, 512))
+    return [op for phase in made for op in phase.cost.ops(phase.shape)]
 
 
 def _operators(plan: DeploymentPlan) -> Iterator[Source]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from clustersim.report import tasks, words
+from clustersim.report import fleet, tasks, words
 from clustersim.results.result import Result
 from clustersim.scenario.plan import DeploymentPlan, deployment_of
 from clustersim.units import GIGA
@@ -27,6 +27,10 @@ _REPLICATED = {
     "p99_task_e2el_ms": "Task done p99, ms",
     "request_throughput": "Requests finished, req/s",
     "goodput_frac": "Share within SLO",
+    "prefix_hit_frac": "Input found in KV cache, share",
+    "shed_frac": "Requests turned away, share",
+    "availability_frac": "Replicas available, share",
+    "gpu_hours": "Accelerators held, GPU-hours",
     "p50_ttft_ms": "TTFT p50, ms",
     "p99_ttft_ms": "TTFT p99, ms",
     "p50_tpot_ms": "TPOT p50, ms",
@@ -129,6 +133,7 @@ def answer(result: Result, plan: DeploymentPlan) -> Iterator[str]:
             f"({words.slos(result.scenario, plan.index)}): {words.number(metrics['request_goodput'])} of "
             f"{words.number(words.arrivals_per_s(result, plan))} a second."
         )
+    yield from fleet.sentences(metrics, fleet.of(result, plan))
     cost = metrics["usd_per_output_mtok"]
     money = (
         "no price is known for this accelerator"

@@ -63,6 +63,15 @@ def step_table(step: StepAccount) -> RenderableType:
         style="bold",
     )
     note = [Text(step.note, style="bold yellow")] if step.note else []
+    if step.speculated is not None:
+        each = step.speculated
+        note.insert(0, Text(
+            f"draft {si(each.draft_s, 's')} ({each.draft_s / step.step_s:.0%}) + verify {si(each.verify_s, 's')} "
+            f"({each.verify_s / step.step_s:.0%}) + host {si(step.host_s, 's')}: {each.num_draft_tokens} drafts, "
+            f"{each.tokens_per_step:.2f} tokens a step, {si(each.token_s, 's')} a token; without drafts "
+            f"{si(each.plain_step_s, 's')}: {each.gain:.2f} times as fast",
+            style="bold",
+        ))  # fmt: skip
     return Group(table, total, *note, Text(wall), Text("Sources", style="dim bold"), sources, Text(""))
 
 
@@ -84,6 +93,7 @@ _HEADLINES = (
     "request_throughput", "output_throughput", "goodput_frac", "p50_ttft_ms", "p99_ttft_ms", "p50_ttfo_ms",
     "p50_tpot_ms", "p99_tpot_ms", "p50_e2el_ms", "p99_e2el_ms", "utilisation", "mean_kv_frac",
     "usd_per_output_mtok", "joules_per_output_token", "gco2e_per_output_mtok",
+    "prefix_hit_frac", "shed_frac", "availability_frac", "gpu_hours",
 )  # fmt: skip
 
 

@@ -6,14 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from clustersim.report.folder import (
-    all_or_nothing,
-    check_folder,
-    file_name,
-    resolved_yaml,
-    strict_json,
-    write_parquet,
-)
+from clustersim.report.folder import check_folder, file_name, resolved_yaml, strict_json, write_study
 from clustersim.report.tradeoff_html import html
 from clustersim.study.tradeoff import Tradeoff
 
@@ -45,8 +38,5 @@ def write(found: Tradeoff, out: Path) -> list[Path]:
         "tradeoff.json": strict_json(found.as_json()),
         "study.yaml": resolved_yaml(study, f"study.yaml --seed {found.seed}"),
     }
-    with all_or_nothing(Path(out).resolve(), out) as folder:
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8", newline="\n")
-        write_parquet(found.cells, folder / "cells.parquet")
+    write_study(out, texts, {"cells.parquet": found.cells})
     return [Path(out) / name for name in _FILES]

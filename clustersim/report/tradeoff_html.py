@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from clustersim.quality.solver import MODES
 from clustersim.report import tradeoff_plots as plots
 from clustersim.report import tradeoff_story as story
 from clustersim.report import tradeoff_words as say
 from clustersim.report import words
-from clustersim.report.html import TEMPLATES, script_json
+from clustersim.report.page import render
 from clustersim.report.tradeoff_console import ROWS, columns
 from clustersim.study.tradeoff import Tradeoff
 from clustersim.study.tradeoff.answer import ANY
@@ -17,17 +15,10 @@ from clustersim.study.tradeoff.answer import ANY
 
 def html(found: Tradeoff) -> str:
     """Return the page: the answer, how sure it is, what to measure and what it rests on; then plots and plans."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
     drawn = plots.plots(found)
     shown = columns(found)
-    return environment.get_template("tradeoff.html").render(
+    return render(
+        "tradeoff.html",
         title=words.clean(found.study.name),
         description=words.clean(found.study.description),
         headline=story.headline(found),
@@ -44,15 +35,10 @@ def html(found: Tradeoff) -> str:
         warnings=list(story.warnings(found)),
         plots=drawn,
         plan_names=[name for name, _ in shown],
-        plan_rows=[(label, [value(plan) if plan else "-" for _, plan in shown]) for label, value in ROWS],
+        plan_rows=[[label, *(value(plan) if plan else "-" for _, plan in shown)] for label, value in ROWS],
         reasons=story.reasons(found),
         seed=found.seed,
-        version=version("clustersim"),
-        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        own_style=Markup((TEMPLATES / "compare.css").read_text(encoding="utf-8")),
-        script=Markup((TEMPLATES / "tradeoff.js").read_text(encoding="utf-8")),
-        plotly=Markup(get_plotlyjs()),
-        figures=Markup(script_json({plot["id"]: plot for plot in drawn})),
+        figures={plot["id"]: plot for plot in drawn},
     )
 
 

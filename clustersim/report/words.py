@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -81,6 +82,13 @@ def number(value: float | None, digits: int = 3) -> str:
 def percent(share: float) -> str:
     """Return a share as a whole percentage, "<1 %" for what would round to nothing."""
     return "<1 %" if 0 < share < 0.005 else f"{share * 100:.0f} %"
+
+
+def availability(share: float) -> str:
+    """Return a share near one with as many nines as it has: "99.95 %", "99.9992 %"; "100 %" for one alone."""
+    short = (1 - share) * 100
+    digits = 0 if short <= 0 else max(0, -math.floor(math.log10(short)))
+    return f"{math.floor(share * 100 * 10**digits + 1e-6) / 10**digits:.{digits}f} %"
 
 
 def count(value: float) -> str:
@@ -187,7 +195,8 @@ def fleet(scenario: Scenario) -> str:
 def layout(plan: DeploymentPlan) -> str:
     """Return how a deployment lies on its accelerators: "6 replicas of 32 h100-sxm (ep 32, attention_dp 32)"."""
     parallelism = plan.deployment.parallelism
-    ways = ", ".join(f"{name} {size}" for name, size in parallelism.model_dump().items() if size > 1)
+    chosen = parallelism.model_dump(exclude_defaults=True).items()
+    ways = ", ".join(name if value is True else f"{name} {value}" for name, value in chosen)
     replicas = plan.deployment.replicas
     each = f"{parallelism.num_accelerators} {plan.cluster.node.accelerator.name}"
     return f"{replicas} replica{'s' if replicas > 1 else ''} of {each}" + (f" ({ways})" if ways else "")
@@ -206,6 +215,22 @@ def error_interval(metrics: Mapping[str, Any]) -> str:
     return "" if limits is None else " to ".join(duration(max(0.0, limit) * MILLI) for limit in limits)
 
 
+def published(result: Result) -> Iterator[str]:
+    """Yield each published figure of the system beside what the run gave, and the error."""
+    for row in result.metrics.get("published", []):
+        low, high = row["published_low"], row["published_high"]
+        said = _figure(low) if low == high else f"{_figure(low)} to {_figure(high)}"
+        if row["found"] is None:
+            yield f"{row['name']}: {said} published, without a value here."
+        else:
+            off = f"{row['error_frac'] * 100:+.1f} %" if row["error_frac"] else "within it"
+            yield f"{row['name']}: {_figure(row['found'])} here, {said} published: {off}."
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
 def warnings(result: Result) -> Iterator[str]:
     """Yield what a reader must know before believing or repeating a number."""
     for plan in result.plans:
@@ -221,6 +246,8 @@ def warnings(result: Result) -> Iterator[str]:
             longest = metrics["longest_request_tokens"]
             few = f"{name} rejected {metrics['failed']:,} of {metrics['num_requests']:,} requests"
             yield f"{few}: they have more than the {longest:,} tokens that a request may have here."
+        if metrics.get("shed"):
+            yield f"{name} turned away {metrics['shed']:,} requests on arrival: latencies are of those it let in."
         if metrics["num_preemptions"]:
             yield f"{name} preempted sequences {metrics['num_preemptions']:,} times: its KV cache was full."
         if not metrics["completed"]:

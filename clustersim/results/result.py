@@ -17,10 +17,11 @@ from clustersim.metrics import latency_stats, time_average
 from clustersim.records import FINISHED, ROLES, STATUS, Floats, RequestRecords, TaskRecords
 from clustersim.results import timeline as timelines
 from clustersim.results.energy import Bill, bill
+from clustersim.results.published import against
 from clustersim.results.regime import RULE, Load, load_of
 from clustersim.results.served import Served, good, mean_kv_blocks, serve
 from clustersim.results.tasks import deployments_used, task_frame, task_metrics
-from clustersim.results.tenants import by_tenant
+from clustersim.results.tenants import by_tenant, in_order, tenant_names
 from clustersim.results.unused import without_effect
 from clustersim.scenario.plan import DeploymentPlan
 from clustersim.scenario.schema import Scenario
@@ -88,6 +89,8 @@ def summarise(
         "idle_accelerators": _idle(scenario, plans),
         "cpu_s": cpu_s,
     }
+    if scenario.published:
+        metrics["published"] = against(scenario.published, metrics)
     end = float(np.nanmax(np.append(records.column("finish_s"), window[1])))
     at = timelines.edges(end, scenario.outputs.timeline_bin_s)
     bins = [
@@ -294,19 +297,15 @@ def _idle(scenario: Scenario, plans: list[DeploymentPlan]) -> int:
 
 def _requests(scenario: Scenario, records: RequestRecords) -> pd.DataFrame:
     """Return one row a request that was issued, in order of arrival."""
-    columns = {name: records.column(name) for name in (*records.FLOATS, *records.INTS)}
-    frame: pd.DataFrame = pd.DataFrame(columns)
-    if (frame["task"] < 0).all():
-        frame = frame.drop(columns=["task", "role"])
-    else:
-        frame["role"] = pd.Categorical.from_codes(np.asarray(frame["role"], dtype=np.int64), pd.Index(ROLES))
-    frame = frame[np.isfinite(frame["arrival_s"])].sort_values("arrival_s", kind="stable", ignore_index=True)
-    names = [deployment.name for deployment in scenario.deployments]
-    workloads = [workload.name for workload in scenario.workloads]
-    tenants = [[tenant.name for tenant in workload.all_tenants] for workload in scenario.workloads]
-    tenant = [tenants[w][t] for w, t in zip(frame["workload"], frame["tenant"], strict=True)]
-    frame["tenant"] = pd.Categorical(tenant)
-    for column, words in (("deployment", names), ("workload", workloads), ("status", STATUS)):
-        codes = np.asarray(frame[column], dtype=np.int64)
-        frame[column] = pd.Categorical.from_codes(codes, pd.Index(words))
-    return frame
+    rows = in_order(records)
+    columns: dict[str, Any] = {name: records.column(name)[rows] for name in (*records.FLOATS, *records.INTS)}
+    words = {
+        "deployment": [deployment.name for deployment in scenario.deployments],
+        "workload": [workload.name for workload in scenario.workloads], "status": STATUS, "role": ROLES,
+    }  # fmt: skip
+    columns["tenant"] = tenant_names(scenario, columns["workload"], columns["tenant"])
+    if (columns["task"] < 0).all():
+        del columns["task"], columns["role"], words["role"]
+    for column, names in words.items():
+        columns[column] = pd.Categorical.from_codes(columns[column], pd.Index(names))
+    return pd.DataFrame(columns, copy=False)

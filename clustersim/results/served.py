@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clustersim.cost.curve import totals
 from clustersim.records import FINISHED, REJECTED, Floats, RequestRecords
 from clustersim.scenario.plan import DeploymentPlan
 from clustersim.workload.workload import Slo, Workload
@@ -112,19 +115,24 @@ def _overlap(runs: Mapping[str, Floats], window_s: tuple[float, float]) -> Float
 
 def _slices(runs: Mapping[str, Floats], plan: DeploymentPlan) -> dict[str, Floats]:
     """Return start_s, end_s, num_steps and batch of runs, those in which the context grows cut in four."""
-    names = ("start_s", "end_s", "num_steps", "batch")
     grows = (runs["num_steps"] >= 8) & (runs["num_steps"] * runs["batch"] > _GROWTH * runs["context_tokens"])
-    cut: list[tuple[float, float, float, float]] = []
-    columns = (*names, "context_tokens")
-    for start, end, steps, batch, context in zip(
-        *(runs[name][grows].tolist() for name in columns), strict=True
-    ):
-        curve, count = plan.step_time.decode(int(batch)), int(steps)
-        ends = [0, count // 4, count // 2, count * 3 // 4, count]
-        times = [start + curve.total(int(context), int(batch), done) for done in ends[:-1]] + [end]
-        cut += [(times[i], times[i + 1], ends[i + 1] - ends[i], batch) for i in range(4)]
-    table = np.array(cut).reshape(-1, 4)
-    return {name: np.concatenate([runs[name][~grows], table[:, i]]) for i, name in enumerate(names)}
+    start, end, batch = (runs[name][grows] for name in ("start_s", "end_s", "batch"))
+    steps, context, size = (
+        runs[name][grows].astype(np.int64) for name in ("num_steps", "context_tokens", "batch")
+    )
+    ends = [steps * quarter // 4 for quarter in range(5)]
+    sizes, which = np.unique(size, return_inverse=True)
+    curves = [plan.step_time.decode(each) for each in sizes.tolist()]
+    times = [start, *(start + totals(curves, which, context, size, done) for done in ends[1:-1]), end]
+    cut = {
+        "start_s": times[:-1], "end_s": times[1:], "batch": [batch] * 4,
+        "num_steps": [np.asarray(after - before, dtype=np.float64) for before, after in pairwise(ends)],
+    }  # fmt: skip
+    # A run's quarters follow one another, as the runs do.
+    return {
+        name: np.concatenate([runs[name][~grows], np.stack(four, axis=1).ravel()])
+        for name, four in cut.items()
+    }
 
 
 def mean_kv_blocks(runs: Mapping[str, Floats], block_size: int) -> Floats:
@@ -142,12 +150,16 @@ def serve(
     """Return the view of one deployment."""
     issued = np.isfinite(records.column("arrival_s"))
     mine = issued & (records.column("deployment") == plan.index)
-    names = (*records.FLOATS, *records.INTS)
-    requests = {name: records.column(name)[mine] for name in names}
+    requests = _rows({name: records.column(name) for name in (*records.FLOATS, *records.INTS)}, mine)
     last = first_replica + plan.deployment.replicas
-    own = (runs["replica"] >= first_replica) & (runs["replica"] < last)
-    mine_runs = {name: column[own] for name, column in runs.items()}
+    mine_runs = _rows(runs, (runs["replica"] >= first_replica) & (runs["replica"] < last))
     return Served(requests, mine_runs, _slices(mine_runs, plan), window_s)
+
+
+def _rows(columns: Mapping[str, NDArray[Any]], mine: NDArray[np.bool_]) -> dict[str, Floats]:
+    """Return the rows of columns that are `mine`: where all are, as views."""
+    kept = slice(None) if mine.all() else mine
+    return {name: column[kept] for name, column in columns.items()}
 
 
 def limits_of(slo: Slo | None) -> dict[str, float]:

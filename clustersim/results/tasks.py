@@ -22,6 +22,7 @@ from clustersim.records import (
 from clustersim.results.attribution import busy_seconds
 from clustersim.results.energy import Bill
 from clustersim.results.served import Served, limits_of
+from clustersim.results.tenants import tenant_names
 from clustersim.scenario.plan import DeploymentPlan
 from clustersim.scenario.schema import Scenario
 from clustersim.workload.workload import Workload
@@ -68,10 +69,7 @@ def task_frame(
         "arrival_s", kind="stable", ignore_index=True
     )
     workloads = [workload.name for workload in scenario.workloads]
-    tenants = [[tenant.name for tenant in workload.all_tenants] for workload in scenario.workloads]
-    frame["tenant"] = pd.Categorical(
-        [tenants[w][t] for w, t in zip(frame["workload"], frame["tenant"], strict=True)]
-    )
+    frame["tenant"] = tenant_names(scenario, np.asarray(frame["workload"]), np.asarray(frame["tenant"]))
     for column, names in (("workload", workloads), ("status", TASK_STATUS)):
         frame[column] = pd.Categorical.from_codes(np.asarray(frame[column]), pd.Index(names))
     return frame

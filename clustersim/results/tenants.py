@@ -1,15 +1,37 @@
-"""How each tenant of each workload fared."""
+"""Rows by tenant: in which order and under which names they are shown, and how each tenant fared."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from clustersim.metrics import latency_stats
+from clustersim.records import Columns, Ints
 from clustersim.results.served import Served, good
 from clustersim.scenario.plan import deployment_of
 from clustersim.scenario.schema import Scenario
+
+
+def in_order(records: Columns) -> slice | Ints:
+    """Return the rows that were issued in order of arrival: all of them as they are where they already are so."""
+    arrival = records.column("arrival_s")
+    if np.isfinite(arrival).all() and (np.diff(arrival) >= 0).all():
+        return slice(None)
+    issued = np.flatnonzero(np.isfinite(arrival))
+    return issued[np.argsort(arrival[issued], kind="stable")]
+
+
+def tenant_names(scenario: Scenario, workload: Ints, tenant: Ints) -> pd.Categorical[str]:
+    """Return the names of tenants, given as indices (n,) with those of their workloads."""
+    names = [[tenant.name for tenant in workload.all_tenants] for workload in scenario.workloads]
+    first = np.cumsum([0, *map(len, names)])
+    number = first[workload] + tenant
+    flat = [name for each in names for name in each]
+    shown = sorted({flat[index] for index in np.flatnonzero(np.bincount(number, minlength=len(flat)))})
+    codes = np.array([shown.index(name) if name in shown else -1 for name in flat])
+    return pd.Categorical.from_codes(codes[number], pd.Index(shown))
 
 
 def by_tenant(scenario: Scenario, served: list[Served]) -> dict[str, dict[str, Any]]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from clustersim.cost.account import Account
-from clustersim.metrics import step_integral
+from clustersim.metrics import Boxes, step_integral
 from clustersim.records import Floats
 from clustersim.results.energy import Bill
 from clustersim.results.served import Served, mean_kv_blocks
@@ -28,9 +28,10 @@ def timeline(plan: DeploymentPlan, served: Served, account: Account, bill: Bill,
     width = np.diff(at)
     start, end = runs["start_s"], runs["end_s"]
     seconds = np.maximum(end - start, 1e-15)
+    boxes = Boxes(start, end, at)
 
     def mean(height: Floats) -> Floats:
-        return np.asarray(step_integral(start, end, height, at) / width)
+        return np.asarray(boxes.integral(height) / width)
 
     power = np.full(len(start), 0.0)
     if len(account.run):

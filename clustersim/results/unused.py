@@ -34,8 +34,13 @@ def _of(plan: DeploymentPlan, served: Served) -> Iterator[str]:
             yield f"{at}.scheduler.token_budget: steps had at most {most} of {whole} tokens"
     if "router" in given and deployment.replicas == 1:
         yield f"{at}.router: there is one replica"
+    if deployment.speculation is not None and not deployment.speculation.num_draft_tokens:
+        yield f"{at}.speculation: num_draft_tokens is 0"
     if "expert_imbalance" in given and deployment.model.moe is None:
         yield f"{at}.expert_imbalance: {deployment.model.name} has no experts"
+    if "expert_popularity" in given and layout.ep == 1:
+        why = "every rank has all experts" if deployment.model.moe else f"{deployment.model.name} has none"
+        yield f"{at}.expert_popularity: {why}"
     if "network" in plan.cluster.model_fields_set and layout.num_accelerators <= plan.cluster.node.count:
         yield f"fleet cluster {plan.cluster.name}.network: a replica stays within one node"
     if "max_model_len" in given and served.num_rejected == 0:

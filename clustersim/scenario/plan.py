@@ -18,7 +18,12 @@ from clustersim.cost.step_time import StepTime
 from clustersim.errors import InputError, Problem, unknown
 from clustersim.hardware.accelerator import Accelerator
 from clustersim.hardware.site import Site
-from clustersim.models.layout import Parallelism, check_layout
+from clustersim.models.layout import (
+    Parallelism,
+    check_layout,
+    kv_bytes_per_token_per_rank,
+    weight_bytes_per_rank,
+)
 from clustersim.scenario.accuracy import Ability, ability_of, task_problems
 from clustersim.scenario.schema import Cluster, Deployment, Scenario
 from clustersim.units import GIGA
@@ -45,7 +50,12 @@ class DeploymentPlan:
         """The measured or fitted profile of the accelerator, or the generic one."""
         device = self.cluster.node.accelerator.name.rstrip("*")
         kernels = self.deployment.serving_engine.kernels
-        return load_profile(device, self.deployment.profile, kernels) or generic()
+        own = load_profile(device, self.deployment.profile, kernels)
+        twin = self.cluster.node.accelerator.kernels_of
+        if own is not None or twin is None:
+            return own or generic()
+        shared = load_profile(twin, None, kernels)
+        return shared.model_copy(update={"collectives": {}}) if shared else generic()
 
     @cached_property
     def accelerator(self) -> Accelerator:
@@ -67,6 +77,7 @@ class DeploymentPlan:
         return CostModel(
             deployment.model, deployment.parallelism, deployment.formats, self.accelerator,
             self.profile, self.fabric, deployment.serving_engine, deployment.expert_imbalance,
+            deployment.speculation, deployment.expert_popularity,
         )  # fmt: skip
 
     @cached_property
@@ -77,12 +88,31 @@ class DeploymentPlan:
             deployment.model, deployment.parallelism, deployment.formats, deployment.serving_engine,
             self.accelerator.memory_bytes.value,
             deployment.scheduler.max_step_tokens or self.max_model_len, deployment.scheduler.max_num_seqs,
+            deployment.speculation,
         )  # fmt: skip
 
     @property
     def max_model_len(self) -> int:
         """Longest input plus output in tokens."""
         return self.deployment.max_model_len or self.deployment.model.max_context
+
+    @property
+    def max_replicas(self) -> int:
+        """Replicas that there may be at once."""
+        scaler = self.deployment.autoscaler
+        return max(self.deployment.replicas, scaler.max_replicas if scaler else 0)
+
+    @property
+    def weights_bytes(self) -> float:
+        """What a replica reads when it starts: the weights, once."""
+        return sum(weight_bytes_per_rank(self.deployment.model, Parallelism(), self.deployment.formats).values())
+
+    @property
+    def kv_bytes_per_token(self) -> float:
+        """KV of one token on all ranks together, every layer and head once."""
+        deployment = self.deployment
+        full, windowed, _ = kv_bytes_per_token_per_rank(deployment.model, Parallelism(), deployment.formats)
+        return full + windowed
 
     def ability(self, workload: Workload) -> Ability | None:
         """Return how often this deployment's model is right at the tasks of a workload; None where nobody knows."""
@@ -138,12 +168,18 @@ def _problems(scenario: Scenario) -> Iterator[tuple[Key, str]]:
         if deployment.on not in by_name:
             ok = False
             yield ("deployments", index, "on"), unknown("cluster", deployment.on, by_name)
+    yield from _prefill_problems(scenario)
     names = [deployment.name for deployment in scenario.deployments]
     for index, workload in enumerate(scenario.workloads):
         if workload.to is None and len(names) > 1:
             yield (
                 ("workloads", index),
                 f'"to" is missing: which deployment serves it? Choices: {", ".join(names)}',
+            )
+        elif workload.to in {deployment.prefill_by for deployment in scenario.deployments} - {None}:
+            yield (
+                ("workloads", index, "to"),
+                f'"{workload.to}" only prefills for others; name the one that decodes',
             )
         elif workload.to is not None and workload.to not in names:
             yield ("workloads", index, "to"), unknown("deployment", workload.to, names)
@@ -158,6 +194,33 @@ def _problems(scenario: Scenario) -> Iterator[tuple[Key, str]]:
         yield from _room(scenario, by_name)
         for each in _plans(scenario):
             yield from _fits(each)
+
+
+def _prefill_problems(scenario: Scenario) -> Iterator[tuple[Key, str]]:
+    by_name = {deployment.name: deployment for deployment in scenario.deployments}
+    for index, decode in enumerate(scenario.deployments):
+        key: Key = ("deployments", index, "prefill_by")
+        if decode.prefill_by is None:
+            continue
+        prefill = by_name.get(decode.prefill_by)
+        others = [name for name in by_name if name != decode.name]
+        if prefill is None or prefill is decode:
+            yield key, unknown("deployment", decode.prefill_by, others)
+        elif prefill.prefill_by is not None:
+            yield key, f'"{prefill.name}" has its own prompts prefilled by "{prefill.prefill_by}"'
+        elif prefill.model != decode.model:
+            yield (
+                key,
+                f"{prefill.name} serves {prefill.model.name}, {decode.name} {decode.model.name}: KV of another model",
+            )
+        elif prefill.formats.kv_cache != decode.formats.kv_cache:
+            yield (
+                key,
+                (
+                    f"{prefill.name} keeps KV in {prefill.formats.kv_cache}, {decode.name} in {decode.formats.kv_cache}; "
+                    "give both the same precision.kv_cache"
+                ),
+            )
 
 
 def _room(scenario: Scenario, clusters: dict[str, Cluster]) -> Iterator[tuple[Key, str]]:
@@ -183,6 +246,19 @@ def _fits(plan: DeploymentPlan) -> Iterator[tuple[Key, str]]:
     if layout:
         yield from (((*key, "parallelism"), what) for what in layout)
         return
+    moe = deployment.model.moe
+    if moe is not None:
+        try:
+            deployment.expert_popularity.shares(moe.num_experts, moe.top_k)
+        except InputError as error:
+            yield (*key, "expert_popularity"), str(error)
+            return
+    if deployment.speculation is not None:
+        drafting = deployment.model, deployment.parallelism, deployment.formats
+        found = list(deployment.speculation.problems(*drafting))
+        yield from (((*key, "speculation"), what) for what in found)
+        if found:
+            return
     if plan.deployment.profile is not None:
         try:
             _ = plan.profile
@@ -206,7 +282,7 @@ def _fits(plan: DeploymentPlan) -> Iterator[tuple[Key, str]]:
 def _does_not_fit(plan: DeploymentPlan) -> str:
     memory, deployment = plan.memory, plan.deployment
     device = plan.cluster.node.accelerator
-    rows = ", ".join(f"{what} {size / GIGA:.1f} GB" for what, size in memory.rows()[:4] if size)
+    rows = ", ".join(f"{what} {size / GIGA:.1f} GB" for what, size in memory.rows()[:-2] if size)
     text = (
         f"{deployment.model.name} in {deployment.formats.weights} does not fit: "
         f"of {memory.capacity_bytes / GIGA:.0f} GB on a {device.name} the engine may take "
@@ -216,7 +292,7 @@ def _does_not_fit(plan: DeploymentPlan) -> str:
         layout = Parallelism(tp=tp, ep=tp if deployment.parallelism.ep > 1 else 1)
         if tp > deployment.parallelism.tp and not check_layout(deployment.model, layout, deployment.formats):
             wider = Memory(deployment.model, layout, deployment.formats, memory.engine, memory.capacity_bytes,
-                           memory.max_tokens, memory.max_seqs)  # fmt: skip
+                           memory.max_tokens, memory.max_seqs, memory.speculation)  # fmt: skip
             if wider.blocks_per_rank:
                 return f"{text} It fits with parallelism: {{tp: {tp}}}."
     return text + " Use more ranks, narrower weights, or an accelerator with more memory."

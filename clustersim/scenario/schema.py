@@ -7,19 +7,26 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from clustersim.cost.host import ServingEngineRef
+from clustersim.cost.speculation import Speculation
 from clustersim.economics.prices import Price
+from clustersim.hardware.link import LinkRef
+from clustersim.hardware.failures import Failure
 from clustersim.hardware.node import NodeRef
 from clustersim.hardware.site import SiteRef
 from clustersim.kinds import OneOf, Value
 from clustersim.models.hf_config import ModelRef
 from clustersim.models.layout import Parallelism
+from clustersim.models.popularity import Popularity
 from clustersim.models.precision import Precision
 from clustersim.network.topologies import Network
+from clustersim.scenario.operation import Retries, Startup, Update
+from clustersim.scenario.published import Published
 from clustersim.scenario.warm_up import WarmUp
 from clustersim.scenario.warm_up.rules import Fraction, NoWarmUp
+from clustersim.serving.autoscalers import Autoscaler
 from clustersim.serving.routers import Router
 from clustersim.serving.schedulers import Scheduler
-from clustersim.units import PositiveSeconds, Seconds
+from clustersim.units import BytesPerSecond, PositiveSeconds, Seconds
 from clustersim.workload.arrivals.all_at_once import AllAtOnce
 from clustersim.workload.workload import Workload
 
@@ -37,6 +44,12 @@ class Cluster(Value):
     """Between the nodes."""
     price: Annotated[Price, OneOf("price")] = Field(default="tco_neocloud", validate_default=True)
     """What an accelerator costs by time."""
+    local_store: LinkRef = Field(default="nvme-gen4-8", validate_default=True)
+    """The drives of a node."""
+    remote_store: LinkRef = Field(default="parallel-file-system", validate_default=True)
+    """Where weights and caches lie that no node has; its bandwidth is what one node gets."""
+    remote_store_total_bytes_per_s: BytesPerSecond | None = None
+    """What all nodes together get of the remote store, per direction; no limit beside theirs if not given."""
 
     @property
     def num_accelerators(self) -> int:
@@ -51,6 +64,14 @@ class SiteFleet(Value):
     clusters: Annotated[list[Cluster], Field(min_length=1)]
 
 
+class KvTransfer(Value):
+    """How KV goes from the replica that prefilled a prompt to the one that decodes it."""
+
+    when: Literal["layer_by_layer", "at_the_end"] = "layer_by_layer"
+    """Each layer as it is computed, into blocks that the decoding replica set aside before; or all of it after the
+    prefill, when the decoding replica has room."""
+
+
 class Deployment(Value):
     """Replicas of one model on one cluster, behind a router."""
 
@@ -62,6 +83,8 @@ class Deployment(Value):
     parallelism: Parallelism = Parallelism()
     precision: Precision | None = None
     """Formats of weights, activations and KV cache; those of the published checkpoint if not given."""
+    speculation: Annotated[Speculation, OneOf("speculation")] | None = None
+    """Who drafts tokens for the model to verify; nobody if not given."""
     scheduler: Annotated[Scheduler, OneOf("scheduler")] = Field(
         default="chunked_prefill", validate_default=True
     )
@@ -69,10 +92,23 @@ class Deployment(Value):
         default="least_outstanding_requests", validate_default=True
     )
     serving_engine: ServingEngineRef = Field(default="vllm-v1", validate_default=True)
+    autoscaler: Annotated[Autoscaler, OneOf("autoscaler")] | None = None
+    """How many replicas there are as load changes; always `replicas` if not given."""
+    startup: Startup = Startup()
+    retries: Retries = Retries()
+    prefix_caching: bool = True
+    """Whether KV of inputs that begin alike is computed once and kept while there is room (vLLM V1's default)."""
+    prefill_by: str | None = None
+    """Name of the deployment that prefills this one's prompts and sends it their KV; this one itself if not given."""
+    kv_transfer: KvTransfer = KvTransfer()
     max_model_len: Annotated[int, Field(ge=1)] | None = None
     """Longest input plus output in tokens; longer requests are rejected. The model's own limit if not given."""
     expert_imbalance: Annotated[float, Field(ge=1)] = 1.0
-    """Load of the busiest expert rank over the mean, beyond what chance alone gives."""
+    """Load of the busiest expert rank over the mean, beyond what chance and `expert_popularity` give."""
+    expert_popularity: Annotated[Popularity, OneOf("expert_popularity")] = Field(
+        default="even", validate_default=True
+    )
+    """How routing spreads tokens over experts; `parallelism.redundant_experts` copies the popular ones."""
     profile: str | None = None
     """Which measured profile of the accelerator to use; the best there is if not given."""
 
@@ -114,10 +150,18 @@ class Scenario(Value):
     """Which part of the run the results leave out. If not given: a tenth of the horizon, or nothing where there is
     no horizon or where all requests of a workload come at once, since such a run is measured whole."""
     fleet: Annotated[list[SiteFleet], Field(min_length=1)]
+    wan: LinkRef = Field(default="wan-400g", validate_default=True)
+    """Between each two sites; the light's way is added to its latency."""
     deployments: Annotated[list[Deployment], Field(min_length=1)]
     workloads: Annotated[list[Workload], Field(min_length=1)]
+    failures: tuple[Annotated[Failure, OneOf("failure")], ...] = ()
+    """What breaks."""
+    updates: tuple[Update, ...] = ()
+    """Rolling updates."""
     engine: Engine = Engine()
     outputs: Outputs = Outputs()
+    published: tuple[Published, ...] = ()
+    """What was published of the system described here; the summary of a run says how far off it is."""
 
     @property
     def warm_up_rule(self) -> WarmUp:

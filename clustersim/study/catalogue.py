@@ -160,6 +160,8 @@ _SHELVES: Mapping[str, Callable[[str], Row]] = MappingProxyType(
 def _plural(word: str) -> str:
     if word.endswith("y"):
         return f"{word.removesuffix('y')}ies"
+    if word.endswith("x"):
+        return f"{word}es"
     return word if word.endswith("s") else f"{word}s"
 
 

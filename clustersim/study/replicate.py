@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import Any
 
 from clustersim.metrics import confidence_interval
 from clustersim.randomness import replication_seed
 from clustersim.scenario.schema import Scenario
 from clustersim.simulation import simulate
+from clustersim.study.processes import deaf, workers
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def metrics_of(
     processes: int | None = None,
 ) -> list[dict[str, Any]]:
     """Return the metrics of runs of scenarios under seeds, several at a time in processes; `done(k)` after the k-th."""
-    workers = min(len(runs), processes or os.cpu_count() or 1)
-    if workers <= 1:
+    number = min(len(runs), processes or os.cpu_count() or 1)
+    if number <= 1:
         found = []
         for scenario, seed in runs:
             found.append(simulate(scenario, seed).metrics)
@@ -72,20 +72,16 @@ def metrics_of(
                 done(len(found))
         return found
     results: dict[int, dict[str, Any]] = {}
-    # Fresh processes: a fork would inherit the progress bar's thread.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting = {
-            pool.submit(_metrics, _plain(scenario), seed): index
-            for index, (scenario, seed) in enumerate(runs)
-        }
-        try:
-            for future in as_completed(waiting):
-                results[waiting[future]] = future.result()
-                if done:
-                    done(len(results))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    with workers(number) as pool:
+        with deaf():
+            waiting = {
+                pool.submit(_metrics, _plain(scenario), seed): index
+                for index, (scenario, seed) in enumerate(runs)
+            }
+        for future in as_completed(waiting):
+            results[waiting[future]] = future.result()
+            if done:
+                done(len(results))
     return [results[index] for index in range(len(runs))]
 
 

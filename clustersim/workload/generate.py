@@ -14,6 +14,7 @@ from clustersim.workload.arrivals import OpenArrivals
 from clustersim.workload.arrivals.trace import TraceArrivals
 from clustersim.workload.bodies import Bodies, bodies_of
 from clustersim.workload.lengths.trace import TraceLengths
+from clustersim.workload.prefixes import has_recorded, prefix_table
 from clustersim.workload.summary import Summary, summarise
 from clustersim.workload.traces import Trace, read_trace
 from clustersim.workload.workload import Workload
@@ -25,7 +26,8 @@ class Requests:
 
     `arrival_s` is seconds from the start of the simulation, NaN until a closed loop issues the request;
     `tenant` is the index in `Workload.all_tenants`; `trace_row` is the row of the trace with these
-    lengths, -1 for none.
+    lengths, -1 for none; `prefix` the row of `prefixes.prefix_table` with which the input begins, -1 for none;
+    `adapter` the LoRA adapter, -1 for none.
     """
 
     arrival_s: FloatArray
@@ -34,6 +36,8 @@ class Requests:
     answer_tokens: IntArray
     tenant: IntArray
     trace_row: IntArray
+    prefix: IntArray
+    adapter: IntArray
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -50,10 +54,10 @@ class Requests:
 
 
 class Sampler:
-    """Draws the tenants and lengths of a workload's requests, one after another, in the order of arrival.
+    """Draws the tenants, lengths, prompts and adapters of a workload's requests, one after another, as they arrive.
 
-    How many are drawn at a time changes nothing. Each tenant's lengths, the shared lengths and the choice of
-    tenant have a random stream each.
+    How many are drawn at a time changes nothing. Each tenant's lengths, the shared lengths and the choices of
+    tenant, prompt and adapter have a random stream each.
     """
 
     def __init__(self, workload: Workload, seed: int, trace: Trace | None = None) -> None:
@@ -70,6 +74,14 @@ class Sampler:
             if tenant.lengths is not None:
                 rng = stream(seed, workload.name, "lengths", tenant.name)
                 self._own[index] = bodies_of(tenant.lengths, rng, self._trace)
+        self._adapters, self._prefix = workload.adapters, workload.prefix
+        self._adapter_rng = stream(seed, workload.name, "adapters")
+        self._prefix_rng = stream(seed, workload.name, "prefix")
+        self._recorded = has_recorded(workload, self._trace)
+        if self._prefix is not None:
+            table = prefix_table(workload, self._trace, seed)
+            assert table is not None
+            self._prefix_tokens = table.tokens()
 
     def draw(self, num: int) -> Requests:
         """Return the next `num` requests of tenants chosen by weight, not yet issued."""
@@ -87,14 +99,24 @@ class Sampler:
         if self._shared is not None:
             columns[:, shared] = self._shared.draw(int(shared.sum()))
         inputs, thinking, answers, rows = columns
-        return Requests(np.full(len(tenants), np.nan), inputs, thinking, answers, tenants, rows)
+        num = len(tenants)
+        adapters = prefix = np.full(num, -1)
+        if self._adapters is not None:
+            adapters = self._adapters.draw(self._adapter_rng, num)
+        if self._prefix is not None:
+            prefix = self._prefix.draw(self._prefix_rng, num)
+            inputs = inputs + np.where(prefix >= 0, self._prefix_tokens[prefix], 0)
+        elif self._recorded:
+            prefix = rows
+        return Requests(np.full(num, np.nan), inputs, thinking, answers, tenants, rows, prefix, adapters)
 
 
 def load_trace(workload: Workload) -> Trace | None:
     """Return the workload's trace, None where it has none; raises InputError where it cannot be used."""
     if workload.trace is None:
         return None
-    trace = read_trace(workload.trace.path, workload.trace.format, sort=workload.trace.sort)
+    source = workload.trace
+    trace = read_trace(source.path, source.format, sort=source.sort, block_tokens=source.block_tokens)
     if trace.arrival_s is None and isinstance(workload.shared_arrivals, TraceArrivals):
         raise InputError(
             f"{trace.file}: {trace.format} has no arrival times; say when its requests come, e.g. "

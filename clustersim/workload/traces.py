@@ -39,7 +39,7 @@ class Trace:
 
     `arrival_s` (n,) begins at 0 and is None where the file has no times; `output_tokens` (n,) counts thinking
     and answer, `thinking_tokens` (n,) is 0 where unknown. Prefix blocks of row i, if recorded, are
-    hash_ids[hash_offsets[i]:hash_offsets[i + 1]].
+    hash_ids[hash_offsets[i]:hash_offsets[i + 1]], of `block_tokens` each but the last, which may be shorter.
     """
 
     file: str
@@ -50,6 +50,7 @@ class Trace:
     thinking_tokens: IntArray
     hash_ids: IntArray | None = None
     hash_offsets: IntArray | None = None
+    block_tokens: int | None = None
     session_ids: IntArray | None = None
     num_dropped: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -63,9 +64,17 @@ class Trace:
         return summarise(self.arrival_s, self.input_tokens, self.thinking_tokens, answer)
 
 
-def read_trace(path: str | Path, format: str = "auto", *, sort: bool = False, rebase: bool = True) -> Trace:
+def read_trace(
+    path: str | Path,
+    format: str = "auto",
+    *,
+    sort: bool = False,
+    rebase: bool = True,
+    block_tokens: int | None = None,
+) -> Trace:
     """Read a trace; `sort` orders rows by time, `rebase` moves the first arrival to 0.
 
+    block_tokens: size of the prefix blocks, where it is not that of the format.
     Raises InputError, with file and line, for a file of no known format or with a row that cannot be used.
     """
     path = Path(path)
@@ -80,6 +89,12 @@ def read_trace(path: str | Path, format: str = "auto", *, sort: bool = False, re
         dropped = "".join(f"; dropped: {num} {what}" for what, num in rows.num_dropped.items())
         raise InputError([Problem(str(path), f"holds no request{dropped}")])
     _check(rows)
+    if block_tokens is not None and rows.hash_ids is None:
+        raise InputError(
+            [Problem(str(path), "has no hash_ids, so `block_tokens` has no effect; leave it out")]
+        )
+    block_tokens = block_tokens or rows.block_tokens
+    _check_blocks(rows, block_tokens)
     order = _order(rows, sort)
     arrival_s = rows.arrival_s
     if arrival_s is not None:
@@ -96,6 +111,7 @@ def read_trace(path: str | Path, format: str = "auto", *, sort: bool = False, re
         thinking_tokens=_counts(thinking, order),
         hash_ids=hash_ids,
         hash_offsets=offsets,
+        block_tokens=None if hash_ids is None else block_tokens,
         session_ids=rows.session_ids
         if rows.session_ids is None or order is None
         else rows.session_ids[order],
@@ -132,6 +148,22 @@ def _check(rows: Rows) -> None:
         _refuse(rows, rows.thinking_tokens >= rows.output_tokens, what)
 
 
+def _check_blocks(rows: Rows, size: int | None) -> None:
+    """Raise InputError at the first row with prefix blocks, of `size` tokens, too few or too many for its input.
+
+    Every full block has an id; one that is not full may have one, as it has in every row of Mooncake's own traces.
+    """
+    if rows.hash_ids is None or size is None:
+        return
+    counts = np.diff(rows.hash_ids[1])
+    full = np.floor_divide(rows.input_tokens, size)
+    bad = (counts > 0) & ((counts < full) | (counts > np.ceil(rows.input_tokens / size)))
+    for row in np.flatnonzero(bad)[:1]:
+        tokens, right = rows.input_tokens[row], -(-int(rows.input_tokens[row]) // size)
+        what = f"hash_ids has {counts[row]:,} blocks where {tokens:,.0f} input tokens make {right:,} of {size} tokens"
+        _refuse(rows, bad, f"{what}; if the file's blocks have another size, set the trace's `block_tokens`")
+
+
 def _refuse(rows: Rows, bad: npt.NDArray[np.bool_], what: str) -> None:
     if num := int(bad.sum()):
         more = f" (and {num - 1:,} more such rows)" if num > 1 else ""
@@ -165,5 +197,6 @@ def _reorder(
     if ragged is None or order is None:
         return ragged or (None, None)
     values, offsets = ragged
-    pieces = [values[offsets[row] : offsets[row + 1]] for row in order]
-    return np.concatenate(pieces), np.cumsum([0, *map(len, pieces)], dtype=np.int64)
+    counts = np.diff(offsets)[order]
+    moved = np.append(0, np.cumsum(counts))
+    return values[np.arange(len(values)) + np.repeat(offsets[:-1][order] - moved[:-1], counts)], moved

@@ -9,12 +9,14 @@ from pydantic import Field, PositiveInt, model_validator
 
 from clustersim.kinds import OneOf, Value
 from clustersim.units import PositiveSeconds, Seconds
+from clustersim.workload.adapters import Adapters
 from clustersim.workload.arrivals import Arrivals
 from clustersim.workload.arrivals.all_at_once import AllAtOnce
 from clustersim.workload.arrivals.closed_loop import ClosedLoop
 from clustersim.workload.arrivals.trace import TraceArrivals
 from clustersim.workload.lengths import RequestLengths
 from clustersim.workload.lengths.trace import TraceLengths
+from clustersim.workload.prefix_kinds import SharedPrefixes
 from clustersim.workload.strategies import AnyStrategy
 from clustersim.workload.strategies.chain_of_thought import ChainOfThought
 
@@ -51,6 +53,8 @@ class Tenant(Value):
     """The tenant's own promise; without it, the workload's."""
     slo_class: str = "standard"
     """The class that schedulers and routers may tell requests apart by."""
+    priority: Annotated[int, Field(strict=True, ge=-(2**31), lt=2**31)] = 0
+    """Lower is more urgent, as in vLLM; schedulers by priority look at it."""
 
 
 Accuracy = Annotated[float, Field(gt=0, lt=1)]
@@ -89,6 +93,8 @@ class TraceSource(Value):
     format: TraceFormat = "auto"
     sort: bool = False
     """Order rows by time where the file does not."""
+    block_tokens: PositiveInt | None = None
+    """Tokens of one block of the file's `hash_ids`; if not given, 512, as in Mooncake's own traces."""
 
 
 class Workload(Value):
@@ -105,6 +111,10 @@ class Workload(Value):
     """How long requests are; without it, as in the trace, or as each tenant says."""
     tenants: tuple[Tenant, ...] = ()
     trace: TraceSource | None = None
+    prefix: Annotated[SharedPrefixes, OneOf("prefix")] | None = None
+    """How inputs begin alike, where no trace with hash_ids says so."""
+    adapters: Adapters | None = None
+    """LoRA adapters that requests ask for; without them, all ask for the model itself."""
     slo: Slo | None = None
     tasks: Tasks | None = None
     """Makes every arrival a task of several requests; without it, each is one request."""

@@ -85,6 +85,13 @@ def scenarios(family: str, data: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"workload": {"lengths": data}}
     elif family == "distribution" and data.get("high", 1000) > 1:
         yield {"workload": {"lengths": {"kind": "independent", "input": data, "answer": 9}}}
+    elif family == "speculation":
+        yield {"deployment": {"model": "llama-3.1-70b", "parallelism": {"tp": 8}, family: data}}
+    elif family == "expert_popularity":
+        layout = {"ep": 8, "attention_dp": 8, "redundant_experts": 8}
+        yield {"deployment": {"model": "mixtral-8x7b", "parallelism": layout, family: data}}
+    elif family == "prefix":
+        yield {"workload": {"prefix": data}}
     elif family == "strategy":
         yield {"deployment": replicas, "workload": {"tasks": {"strategy": data, "accuracy": 0.4}}}
 

@@ -141,3 +141,66 @@ def test_working_memory_grows_with_tokens(name: str, tokens: int, tp: int) -> No
     small, large = (activation_bytes(spec, cut, BF16, count) for count in (tokens, 2 * tokens))
     assert 0 < small <= large
     assert large < 200e9
+
+
+# ---- wide expert parallelism -----------------------------------------------------------------------------------
+
+V3, FP8_BLOCK = load_model("deepseek-v3"), load_model("deepseek-v3").native_precision
+#: (layout, experts on a rank): DeepSeek's prefill and decode units (open-infra-index, day 6; DeepSeek-V3,
+#: arXiv:2412.19437, 3.4.2: 320 ranks of one expert, attention cut over 4).
+WIDE = {
+    "prefill": (Parallelism(ep=32, attention_dp=32, redundant_experts=32), 9),
+    "decode": (Parallelism(ep=144, attention_dp=144, redundant_experts=32), 2),
+    "report": (Parallelism(tp=4, ep=320, attention_dp=80, redundant_experts=64), 1),
+}
+
+
+@pytest.mark.parametrize("unit", WIDE)
+def test_deepseeks_units_hold_whole_experts_and_fit_80_gb(unit: str) -> None:
+    layout, held = WIDE[unit]
+    assert check_layout(V3, layout, FP8_BLOCK) == []
+    weights = weight_bytes_per_rank(V3, layout, FP8_BLOCK)
+    one = weight_bytes_per_rank(V3, Parallelism(), FP8_BLOCK)["expert"] / 256
+    assert weights["expert"] == pytest.approx(held * one)
+    assert sum(weights.values()) < 45e9
+    assert layout.num_accelerators in (32, 144, 320)
+
+
+@given(st.sampled_from([1, 2, 4, 8, 16, 32]), st.integers(0, 8))
+def test_redundant_experts_add_their_weights_and_nothing_else(ep: int, times: int) -> None:
+    plain = weight_bytes_per_rank(V3, Parallelism(ep=ep, attention_dp=ep), FP8_BLOCK)
+    more = weight_bytes_per_rank(
+        V3, Parallelism(ep=ep, attention_dp=ep, redundant_experts=ep * times), FP8_BLOCK
+    )
+    assert more.pop("expert") == pytest.approx(plain.pop("expert") * (1 + ep * times / 256))
+    assert more == plain
+
+
+@pytest.mark.parametrize(
+    ("name", "cut", "why"),
+    [
+        ("deepseek-v3", {"ep": 144, "attention_dp": 144}, "or redundant_experts: 32"),
+        (
+            "deepseek-v3",
+            {"ep": 144, "attention_dp": 144, "redundant_experts": 33},
+            "256 experts and 33 redundant ones",
+        ),
+        ("deepseek-v3", {"ep": 8, "attention_dp": 8, "redundant_experts": 8 * 256}, "is above 1792"),
+        ("deepseek-v3", {"tp": 8, "redundant_experts": 1}, "is above 0"),
+        ("llama-3.1-8b", {"redundant_experts": 8}, "redundant_experts, but llama-3.1-8b has no experts"),
+        (
+            "deepseek-v3",
+            {"tp": 8, "ep": 8, "all_to_all": "deepep_low_latency"},
+            "ep and attention_dp above 1",
+        ),
+        (
+            "deepseek-v3",
+            {"ep": 8, "attention_dp": 16, "all_to_all": "deepep_high_throughput"},
+            "ep 16, not 8",
+        ),
+        ("deepseek-v3", {"tp": 8, "ep": 8, "two_batch_overlap": True}, "hides the exchange of tokens"),
+    ],
+)
+def test_impossible_exchanges(name: str, cut: dict[str, object], why: str) -> None:
+    found = check_layout(load_model(name), Parallelism.model_validate(cut))
+    assert any(why in problem for problem in found), found

@@ -1,7 +1,12 @@
-"""Small runs that the report's tests share: one keeps up, one does not, one rejects, one has many parts, some of tasks."""
+"""What the report's tests share: small runs (one keeps up, one does not, one rejects ...), and pages as people see them."""
 
 from __future__ import annotations
 
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +16,11 @@ from clustersim.scenario.load import parse
 from clustersim.simulation import simulate
 from clustersim.yaml_file import Document
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--disable-quic",
+]  # fmt: skip
 HOSTILE = '</script><script>alert("x")</script> & {{ 7 * 7 }} [red]é'
 
 
@@ -115,3 +125,79 @@ def tasks_overloaded() -> Result:
     """More agents than the deployment can serve; nobody says how often they are right."""
     strategy = {"kind": "agent", "mean_turns": 4, "tool_latency": "0.1 s"}
     return run(deployments=TASK_DEPLOYMENTS[:1], workloads=[of_tasks("200 req/s", {"strategy": strategy})])
+
+
+# ---- pages ----------------------------------------------------------------------------------------------------------
+
+
+class Words(HTMLParser):
+    """The text of a page, without its scripts and styles."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.skipped: str | None = None
+        self.words: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        if tag in ("script", "style"):
+            self.skipped = tag
+
+    def handle_endtag(self, tag):
+        if tag == self.skipped:
+            self.skipped = None
+
+    def handle_data(self, data):
+        if self.skipped is None:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def show(browser: Any, tmp_path: Path) -> Iterator[Callable[[str, int, str], Any]]:
+    """Return what opens a page in the browser: it draws, complains of nothing, asks for nothing and is no wider."""
+    pages: list[Any] = []
+
+    def opened(text: str, width: int, scheme: str) -> Any:
+        path = tmp_path / "page.html"
+        path.write_text(text, encoding="utf-8")
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        pages.append(page)
+        said: list[str] = []
+        asked: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("dialog", lambda dialog: said.append(dialog.message))
+        page.on("request", lambda sent: asked.append(sent.url))
+        page.goto(path.as_uri())
+        page.wait_for_selector("html[data-drawn]", state="attached", timeout=20_000)
+        assert said == []
+        assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [path.as_uri()]
+        wide, inner = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        assert wide <= inner
+        return page
+
+    yield opened
+    for page in pages:
+        page.close()
+
+
+def drawings(page: Any) -> list[int]:
+    """Return how many drawings each plot of a page holds; 0 for one that stayed empty."""
+    return page.evaluate(
+        "[...document.querySelectorAll('.plot')].map(e => e.querySelectorAll('.main-svg').length)"
+    )

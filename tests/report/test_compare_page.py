@@ -8,13 +8,12 @@ from io import StringIO
 
 import pandas as pd
 import pytest
-from conftest import HOSTILE, workload
+from conftest import HOSTILE, Words, drawings, workload
 from rich.console import Console
-from test_html import Words, browser  # noqa: F401 - a fixture
 
 import clustersim as cs
 from clustersim.errors import InputError
-from clustersim.report import compare_folder, compare_plots, compare_story
+from clustersim.report import compare_plots, compare_story, folder
 from clustersim.report import compare_words as say
 from clustersim.report.compare_console import summary
 from clustersim.report.compare_folder import check, default_folder, write
@@ -156,7 +155,7 @@ def test_a_failure_leaves_nothing(bought, tmp_path, monkeypatch):
     def fail(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(compare_folder, "write_parquet", fail)
+    monkeypatch.setattr(folder, "write_parquet", fail)
     with pytest.raises(KeyboardInterrupt):
         write(bought, tmp_path / "new" / "out")
     assert list(tmp_path.iterdir()) == []
@@ -172,31 +171,13 @@ def test_what_no_comparison_wrote_is_refused(tmp_path):
 @pytest.mark.browser
 @pytest.mark.parametrize("name", ["several", "bought"])
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (400, "light")])
-def test_it_is_drawn_whole_and_alone(name, width, scheme, request, browser, tmp_path):  # noqa: F811 - the fixture
+def test_it_is_drawn_whole_and_alone(name, width, scheme, request, show):
     found = request.getfixturevalue(name)
-    path = tmp_path / "compare.html"
-    path.write_text(html(found), encoding="utf-8")
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    said: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda sent: asked.append(sent.url))
-    try:
-        page.goto(path.as_uri())
-        page.wait_for_selector("html[data-drawn]", state="attached", timeout=20_000)
-        assert said == []
-        assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [path.as_uri()]
-        wide, inner = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-        assert wide <= inner
-        drawn = page.evaluate(
-            "[...document.querySelectorAll('.plot')].map(e => e.querySelectorAll('.main-svg').length)"
-        )
-        assert len(drawn) == len(list(compare_plots.metrics(found))) + 1
-        assert all(drawn)
-        unlabelled = page.evaluate(
-            "[...document.querySelectorAll('[role=img]')].filter(e => !e.getAttribute('aria-label')).length"
-        )
-        assert unlabelled == 0
-    finally:
-        page.close()
+    page = show(html(found), width, scheme)
+    drawn = drawings(page)
+    assert len(drawn) == len(list(compare_plots.metrics(found))) + 1
+    assert all(drawn)
+    unlabelled = page.evaluate(
+        "[...document.querySelectorAll('[role=img]')].filter(e => !e.getAttribute('aria-label')).length"
+    )
+    assert unlabelled == 0

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-from collections.abc import Iterator
-from html.parser import HTMLParser
-
 import pytest
+from conftest import Words, drawings
 
 from clustersim.report import task_plots, task_sources
 from clustersim.report.html import html
@@ -17,11 +13,6 @@ from clustersim.report.tasks import views
 from clustersim.report.words import usd
 from clustersim.results.result import Result
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-quic",
-]  # fmt: skip
 RUNS = ("stable", "overloaded", "rejecting", "rich_one", "tasked", "anchored", "tasks_overloaded")
 
 
@@ -29,32 +20,6 @@ def every_plot(result: Result) -> list[Plot]:
     """Return the plots of a page."""
     mine = [plot for view in views(result) for plot in task_plots.plots(view)]
     return mine + [plot for plan in result.plans for plot in plots(result, plan)]
-
-
-class Words(HTMLParser):
-    """The text of a page, without its scripts and styles."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.skipped: str | None = None
-        self.words: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        if tag in ("script", "style"):
-            self.skipped = tag
-
-    def handle_endtag(self, tag):
-        if tag == self.skipped:
-            self.skipped = None
-
-    def handle_data(self, data):
-        if self.skipped is None:
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return re.sub(r"\s+", " ", " ".join(self.words))
 
 
 def test_it_answers_in_words(stable):
@@ -154,50 +119,19 @@ def test_every_figure_has_evidence_and_source(rich_one):
     assert any(row.thing == "link nvlink4" for row in sources(rich_one.plans[1]))
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium")
-    with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield opened
-        opened.close()
-
-
 @pytest.mark.browser
 @pytest.mark.parametrize("name", RUNS)
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (400, "light")])
-def test_it_is_drawn_whole_and_alone(name, width, scheme, request, browser, tmp_path):
+def test_it_is_drawn_whole_and_alone(name, width, scheme, request, show):
     result = request.getfixturevalue(name)
-    path = tmp_path / "report.html"
-    path.write_text(html(result), encoding="utf-8")
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    said: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("dialog", lambda dialog: said.append(dialog.message))
-    page.on("request", lambda sent: asked.append(sent.url))
-    try:
-        page.goto(path.as_uri())
-        page.wait_for_selector("html[data-drawn]", state="attached", timeout=20_000)
-        assert said == []
-        assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [path.as_uri()]
-        wide, inner = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-        assert wide <= inner
-        expected = len(every_plot(result))
-        drawn = page.evaluate(
-            "[...document.querySelectorAll('.plot')].map(e => e.querySelectorAll('.main-svg').length)"
-        )
-        assert len(drawn) == expected
-        assert all(drawn)
-        lines = sum(len(plot["traces"]) for plot in every_plot(result))
-        assert page.evaluate("document.querySelectorAll('.plot .scatterlayer .trace').length") == lines
-        uncoloured = page.evaluate(
-            "[...document.querySelectorAll('.stack span, .key i')]"
-            ".filter(e => getComputedStyle(e).backgroundColor === 'rgba(0, 0, 0, 0)').length"
-        )
-        assert uncoloured == 0
-    finally:
-        page.close()
+    page = show(html(result), width, scheme)
+    drawn = drawings(page)
+    assert len(drawn) == len(every_plot(result))
+    assert all(drawn)
+    lines = sum(len(plot["traces"]) for plot in every_plot(result))
+    assert page.evaluate("document.querySelectorAll('.plot .scatterlayer .trace').length") == lines
+    uncoloured = page.evaluate(
+        "[...document.querySelectorAll('.stack span, .key i')]"
+        ".filter(e => getComputedStyle(e).backgroundColor === 'rgba(0, 0, 0, 0)').length"
+    )
+    assert uncoloured == 0

@@ -8,7 +8,8 @@ import pytest
 
 import clustersim as cs
 from clustersim import library
-from clustersim.scenario.load import json_schema, load, parse
+from clustersim.scenario.json_schema import json_schema
+from clustersim.scenario.load import load, parse
 from clustersim.scenario.plan import plan
 from clustersim.scenario.schema import Scenario
 from clustersim.yaml_file import parse_yaml

@@ -135,7 +135,7 @@ CASES = {
     "a key given twice": Case(
         "horizon: 10 s\n", "horizon: 10 s\nhorizon: 20 s\n", 3, ('"horizon" is given twice',)
     ),
-    "an alias": Case("10 s\n", "&a 10 s\ndescription: *a\n", 2, ("aliases", "`extends:`")),
+    "an alias": Case("10 s\n", "&a 10 s\ndescription: *a\n", 3, ("aliases", "`extends:`")),
     "a tag": Case("10 s", "!!python/object:os.system 10 s", 2, ("tag", "not supported")),
     "not YAML": Case("fleet:", "fleet: [", 4, ("not valid YAML",)),
     "a workload without arrivals": Case(
@@ -212,8 +212,8 @@ FILES = {
     "a word": (b"hello\n", "mine.yaml:1: a scenario is a mapping"),
     "empty": (b"", "mine.yaml: is empty"),
     "only a comment": (b"# nothing\n", "mine.yaml: is empty"),
-    "binary": (b"\x89PNG\r\n\x1a\n\x00\xff", "mine.yaml: is not UTF-8 text"),
-    "control characters": (b"name: \x00\n", "mine.yaml: not valid YAML"),
+    "binary": (b"\x89PNG\r\n\x1a\n\x00\xff", "mine.yaml:1: is not UTF-8 text"),
+    "control characters": (b"name: \x00\n", "mine.yaml:1: not valid YAML"),
     "two documents": (b"name: a\n---\nname: b\n", "mine.yaml:2: not valid YAML"),
     "deep": (b"[" * 4000, "mine.yaml"),
 }
@@ -232,7 +232,7 @@ def test_a_file_that_would_grow_without_bound(folder: Path) -> None:
     lines = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60)]
     (folder / "mine.yaml").write_text("\n".join(lines))
     (problem,) = refused("mine.yaml")
-    assert problem.startswith("mine.yaml:1: aliases")
+    assert problem.startswith("mine.yaml:2: a1.0: aliases")
 
 
 def test_extends_in_a_circle(folder: Path) -> None:

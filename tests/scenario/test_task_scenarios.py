@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 import clustersim as cs
 from clustersim.results.result import Result
 
@@ -40,6 +42,17 @@ def test_an_agents_context_grows():
     assert result["cached_frac"] > 0.8
     task = result.requests[result.requests["task"] == result.requests["task"].mode()[0]]
     assert task["input_tokens"].is_monotonic_increasing
+
+
+def test_a_conversation_reuses_what_was_said_before():
+    result = run("multi_turn_chat", "6 min")
+    assert result["requests_per_task"] == pytest.approx(3.5, rel=0.15)
+    assert result["cached_frac"] > 0.2
+    task = result.requests[result.requests["task"] == result.requests["task"].mode()[0]]
+    grown = task["input_tokens"] - (task["input_tokens"] + task["thinking_tokens"] + task["answer_tokens"]).shift()
+    assert len(task) > 5
+    assert (grown.dropna() >= 1).all(), "every turn has all that was said before it as context"
+    assert (task["arrival_s"] >= task["finish_s"].shift().fillna(0)).all()
 
 
 def test_a_cascade_asks_the_large_model_seldom():

@@ -53,8 +53,9 @@ def _load(name: str) -> Loaded:
 
 
 def _scenarios(claim: Claim, document: Document) -> dict[str, Scenario]:
-    from clustersim.scenario.load import parse_with_places, read
+    from clustersim.scenario.load import parse_with_places
     from clustersim.scenario.plan import plan
+    from clustersim.scenario.sources import read
 
     if not isinstance(claim.check, Simulate):
         return {}

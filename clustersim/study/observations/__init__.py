@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from clustersim.errors import InputError, Problem, unknown
-from clustersim.workload.formats import read_text
+from clustersim.text_file import read_text
 
 #: Statistics of latencies that are compared, in vLLM's names: mean_ttft_ms, p99_tpot_ms, ...
 STATISTICS, LATENCIES = (
@@ -22,6 +22,7 @@ STATISTICS, LATENCIES = (
 )
 FORMATS = ("vllm_bench", "aiperf", "prometheus")
 _HEAD = 65536
+_MAX_BYTES = 1e9
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class _Format(Protocol):
 def read_observations(path: str | Path, format: str = "auto") -> Observed:
     """Return what a file shows; raises InputError, with file and line where there is one, for a file of no use."""
     path = Path(path)
-    text = read_text(path)
+    text = read_text(path, _MAX_BYTES, "give the results of one run")
     if not text.strip():
         raise InputError([Problem(str(path), "is empty")])
     name = _detect(path, text[:_HEAD].lstrip(), text) if format == "auto" else format

@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from functools import lru_cache
 from math import isnan
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from clustersim.quality.parameters import Parameters
 from clustersim.quality.solver import MODES
+from clustersim.study.processes import deaf, workers
 from clustersim.study.tradeoff.answer import answer
 from clustersim.study.tradeoff.quality import needed_mean
 from clustersim.study.tradeoff.replica import Cell, study_text
@@ -88,23 +88,19 @@ def _computed(
         carried = [_counted(measure(study, cell, seed), count) for cell in cells]
         tokens = {n: _counted(train_tokens_cost(study, n), count) for n in study.training.accelerators}
         return carried, tokens
-    # Fresh processes: a fork would inherit the progress bar's thread.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        try:
+    with workers(processes) as pool:
+        with deaf():
             trained: dict[Future[Any], int] = {
                 pool.submit(_train, text, number): number for number in study.training.accelerators
             }
             served: dict[Future[Any], Cell] = {
                 pool.submit(_measure, text, cell, seed): cell for cell in cells
             }
-            results: dict[Future[Any], Any] = {}
-            for future in as_completed([*trained, *served]):
-                results[future] = _counted(future.result(), count)
-            carried = [results[future] for future in served]
-            tokens = {number: results[future] for future, number in trained.items()}
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        results: dict[Future[Any], Any] = {}
+        for future in as_completed([*trained, *served]):
+            results[future] = _counted(future.result(), count)
+        carried = [results[future] for future in served]
+        tokens = {number: results[future] for future, number in trained.items()}
     return carried, tokens
 
 

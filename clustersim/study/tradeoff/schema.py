@@ -21,8 +21,9 @@ from clustersim.quality.benchmark import load_benchmark
 from clustersim.quality.parameters import Parameters
 from clustersim.quality.solver import solver
 from clustersim.quality.trained_model import load_trained_model
-from clustersim.scenario.load import apply_setting, read
 from clustersim.scenario.schema import Name
+from clustersim.scenario.settings import apply_setting
+from clustersim.scenario.sources import read
 from clustersim.training.layout import PUBLISHED_SLOWDOWN
 from clustersim.training.post_training import PostTraining
 from clustersim.units import PositiveSeconds
@@ -241,7 +242,7 @@ def load_study(source: str | Path, settings: Sequence[str] = ()) -> TradeoffStud
         what = "is no tradeoff study: it must say `study: tradeoff`; a scenario is for `clustersim run`"
         raise InputError([Problem(str(document.place(())), what)])
     for setting in settings:
-        document = apply_setting(document, setting)
+        document = apply_setting(document, setting, TradeoffStudy)
     try:
         study = TradeoffStudy.model_validate(document.data)
     except ValidationError as error:

@@ -17,6 +17,8 @@ class Distribution(Part):
     """A distribution of one number."""
 
     examples: ClassVar[tuple[dict[str, Any], ...]] = ()
+    pure: ClassVar[frozenset[str]] = frozenset()
+    """Settings without the unit of what is drawn."""
 
     @abstractmethod
     def sample(self, rng: np.random.Generator, num: int) -> FloatArray:

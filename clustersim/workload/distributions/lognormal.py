@@ -32,6 +32,8 @@ class Lognormal(Distribution):
         {"kind": "lognormal", "median": 800, "sigma": 1.0},
     )
 
+    pure: ClassVar = frozenset({"sigma", "cv"})
+
     kind: Literal["lognormal"] = "lognormal"
     median: _Positive | None = None
     """exp(mu)."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from array import array
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from clustersim.errors import InputError, Problem
-from clustersim.workload.arrays import IntArray
 from clustersim.workload.formats import Rows
 from clustersim.workload.formats._json import number, objects
+
+#: Tokens of a prefix block in Mooncake's own traces.
+BLOCK_TOKENS = 512
+_SEEN = 60  # characters of a value that errors show
 
 
 def matches(head: str) -> bool:
@@ -20,36 +24,40 @@ def matches(head: str) -> bool:
 
 
 def read(path: Path) -> Rows:
-    """Read lines of timestamp (ms), input_length, output_length, and hash_ids (prefix blocks) if given."""
-    lines: list[int] = []
-    columns: list[tuple[float, float, float]] = []
-    hashes: list[list[int]] = []
+    """Read lines of timestamp (ms), input_length, output_length, and hash_ids (prefix blocks) if given.
+
+    A block's id stands for its tokens and all before them; the last block of an input need not be full. A row without
+    hash_ids, or with an empty list, shares nothing that is known.
+    """
+    lines, columns = array("q"), array("d")
+    ids, offsets = array("q"), array("q", [0])
     for line, row in objects(path):
         place = f"{path}:{line}"
-        columns.append((
-            number(row.get("timestamp"), "timestamp", place) / 1e3,
-            number(row.get("input_length"), "input_length", place),
-            number(row.get("output_length"), "output_length", place),
-        ))  # fmt: skip
+        columns.append(number(row.get("timestamp"), "timestamp", place) / 1e3)
+        columns.append(number(row.get("input_length"), "input_length", place))
+        columns.append(number(row.get("output_length"), "output_length", place))
         lines.append(line)
-        hashes.append(_hash_ids(row.get("hash_ids", []), place))
+        _read_ids(row.get("hash_ids", []), ids, place)
+        offsets.append(len(ids))
     times, inputs, outputs = np.array(columns, dtype=np.float64).reshape(-1, 3).T
     return Rows(
         place=lambda index: f"{path}:{lines[index]}",
         arrival_s=times,
         input_tokens=inputs,
         output_tokens=outputs,
-        hash_ids=_ragged(hashes) if any(hashes) else None,
+        hash_ids=(np.array(ids, dtype=np.int64), np.array(offsets, dtype=np.int64)) if len(ids) else None,
+        block_tokens=BLOCK_TOKENS,
     )
 
 
-def _hash_ids(value: Any, place: str) -> list[int]:
-    if not isinstance(value, list) or not all(type(item) is int for item in value):
-        raise InputError([Problem(place, "hash_ids is no list of integers")])
-    return value
-
-
-def _ragged(lists: list[list[int]]) -> tuple[IntArray, IntArray]:
-    """Return lists of integers as (values, offsets (n + 1,))."""
-    offsets = np.cumsum([0, *map(len, lists)], dtype=np.int64)
-    return np.fromiter((item for items in lists for item in items), dtype=np.int64), offsets
+def _read_ids(value: Any, ids: array[int], place: str) -> None:
+    """Append the ids of one row; raises InputError where they are no integers of 64 bits."""
+    if not isinstance(value, list):
+        raise InputError([Problem(place, f"hash_ids is no list of integers but {value!r:.{_SEEN}}")])
+    for item in value:
+        if type(item) is not int:
+            raise InputError([Problem(place, f"hash_ids is no list of integers: it has {item!r:.{_SEEN}}")])
+        if not -(2**63) <= item < 2**63:
+            what = f"hash id {item!r:.{_SEEN}} has more than 64 bits; number the blocks from 0 instead"
+            raise InputError([Problem(place, what)])
+    ids.extend(value)

@@ -11,9 +11,12 @@ from pydantic import model_validator
 
 from clustersim.errors import InputError, Problem
 from clustersim.kinds import register
+from clustersim.text_file import read_text
 from clustersim.workload.arrays import FloatArray
+from clustersim.workload.formats import CUT
 from clustersim.workload.lengths import Lengths, SampledLengths
 
+_MAX_BYTES = 100e6
 _HEADER = ["input", "thinking", "answer"]
 
 
@@ -78,14 +81,13 @@ def _read(file: str) -> FloatArray:
     def refuse(line: int, what: str) -> InputError:
         return InputError([Problem(f"{file}:{line}", what)])
 
-    try:
-        header, *lines = Path(file).read_text(encoding="utf-8").splitlines() or [""]
-    except OSError as error:
-        raise InputError([Problem(file, f"cannot be read: {error.strerror}")]) from None
+    header, *lines = read_text(Path(file), _MAX_BYTES, CUT).split("\n")
     if (names := [name.strip() for name in header.split(",")]) not in (_HEADER, [*_HEADER, "weight"]):
         raise refuse(1, "the header must be input,thinking,answer or input,thinking,answer,weight")
     rows = []
     for number, line in enumerate(lines, start=2):
+        if not line.strip():
+            continue
         try:
             row = tuple(float(cell) for cell in line.split(","))
         except ValueError:
