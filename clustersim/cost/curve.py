@@ -11,6 +11,18 @@ import numpy as np
 from clustersim.records import Floats, Ints
 
 
+class Memo(dict[int, float]):
+    """A curve's values at whole numbers, each worked out when first asked for."""
+
+    def __init__(self, curve: Curve) -> None:
+        super().__init__()
+        self.curve = curve
+
+    def __missing__(self, x: int) -> float:
+        value = self[x] = self.curve.at(x)
+        return value
+
+
 class Curve:
     """y(x), linear between knots and continued with the end slopes; x in tokens, y in seconds.
 
@@ -38,6 +50,9 @@ class Curve:
         xs = self.xs
         last = len(xs) - 1
         i = max(0, bisect_right(xs, x) - 1)
+        if i == last or x + (count - 1) * stride < xs[i + 1]:  # all in one segment
+            slope = self.slopes[i]
+            return count * (self.values[i] + slope * (x - xs[i])) + slope * stride * (count * (count - 1) / 2)
         total = 0.0
         while count > 0:
             terms = count if i == last or stride == 0 else min(count, -((x - xs[i + 1]) // stride))

@@ -223,7 +223,9 @@ class CostModel:
         if not self.parallelism.two_batch_overlap:
             return whole
         halves = self._priced(self.rank_ops(half(rank)), graph)
-        pieces = {piece: _total(call for call in halves if call.op.piece == piece) for piece in get_args(Piece)}
+        pieces = {
+            piece: _total(call for call in halves if call.op.piece == piece) for piece in get_args(Piece)
+        }
         found = split(self.spec, self.parallelism, pieces, rank.prefill_tokens == 0)
         splits = found.seconds < _total(whole)
         return [

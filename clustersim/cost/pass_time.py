@@ -12,7 +12,7 @@ from math import ceil, log2
 
 import numpy as np
 
-from clustersim.cost.curve import Curve
+from clustersim.cost.curve import Curve, Memo
 from clustersim.cost.model import CostModel
 from clustersim.cost.overlap import split
 from clustersim.models.attention import PrefillKernel, attention_kernels
@@ -22,6 +22,7 @@ from clustersim.models.step import Numbers, RankShape
 #: Knots an octave. Operators are smooth between them; a test bounds what linear interpolation loses.
 _PER_OCTAVE = 4
 _BATCHES_AT_ONCE = 32
+_PROMPTS_KEPT = 1 << 16
 
 
 class PassTime:
@@ -36,6 +37,7 @@ class PassTime:
         self._attention: dict[int, Curve] = {}
         self._single: dict[tuple[Varies, Piece | None], Curve] = {}
         self._corrections: dict[tuple[object, ...], float] = {}
+        self._prompts: dict[tuple[int, float, float, int], float] = {}
         self._halves = cost.parallelism.two_batch_overlap
         self._launch = cost.device.kernel_launch_s.value
 
@@ -44,19 +46,30 @@ class PassTime:
     ) -> float:
         """Return the seconds of one pass that also prefills; arguments as in StepShape."""
         splits, stages, queries = self._splits, self._stages, self.queries
-        share = max(1.0 / splits, min(1.0, largest / tokens))
-        seqs = -(-batch // splits)
+        share, seqs, prefill, prefills, replica_tokens = (
+            1.0,
+            batch,
+            tokens,
+            sequences,
+            batch * queries + tokens,
+        )
+        if splits > 1:
+            share = max(1.0 / splits, min(1.0, largest / tokens))
+            seqs = -(-batch // splits)
+            prefill = ceil(tokens * share)
+            prefills = -(-sequences // splits)
+            replica_tokens = -(-batch // stages) * queries + max(-(-tokens // stages), prefill)
         decode = seqs * queries
-        prefill = ceil(tokens * share)
-        prefills = -(-sequences // splits)
-        replica_tokens = -(-batch // stages) * queries + max(-(-tokens // stages), prefill)
-        curve = self._curve
+        prompts = (prefill, pairs * share, keys * share, prefills)
+        prompts_s = self._prompts.get(prompts)
+        if prompts_s is None:
+            prompts_s = self._remember(prompts)
+        by_tokens, by_rows, by_replica_tokens = self._memos
         device_s = (
-            curve("tokens").at(decode + prefill)
-            + curve("rows").at(decode + prefills)
-            + curve("replica_tokens").at(replica_tokens)
-            + curve("keys").at(keys * share)
-            + self._prefill_s(float(prefill), pairs * share, keys * share, float(prefills))
+            by_tokens[decode + prefill]
+            + by_rows[decode + prefills]
+            + by_replica_tokens[replica_tokens]
+            + prompts_s
         )
         if seqs:
             device_s += self._decode_attention(seqs).at(context / splits)
@@ -66,6 +79,21 @@ class PassTime:
             seqs, context / splits, prefill, pairs * share, keys * share, prefills, replica_tokens
         )
         return min(device_s, halves_s)
+
+    @cached_property
+    def _memos(self) -> tuple[Memo, Memo, Memo]:
+        return Memo(self._curve("tokens")), Memo(self._curve("rows")), Memo(self._curve("replica_tokens"))
+
+    def _remember(self, prompts: tuple[int, float, float, int]) -> float:
+        """Work out the seconds of what only prefill needs; steps with the same prompts are frequent."""
+        queries, pairs, keys, sequences = prompts
+        if len(self._prompts) >= _PROMPTS_KEPT:
+            self._prompts.clear()
+        seconds = self._curve("keys").at(keys) + self._prefill_s(
+            float(queries), pairs, keys, float(sequences)
+        )
+        self._prompts[prompts] = seconds
+        return seconds
 
     def _in_halves(
         self, seqs: int, context: float, prefill: int, pairs: float, keys: float, prefills: int, replica_tokens: int
