@@ -232,7 +232,9 @@ VARIANTS: Mapping[str, Mapping[str, Device]] = {
     "silicon": DEVICES,
     "vllm": {
         name: replace(
-            DEVICES[name], engines=_VLLM, left_out={"gemm": ("fp8", "fp8_block"), **more},
+            DEVICES[name],
+            engines=_VLLM,
+            left_out={"gemm": ("fp8", "fp8_block"), **more},
             caveats=(_VLLM_CAVEAT, *caveats),
         )
         for name, more, caveats in (

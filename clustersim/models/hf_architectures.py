@@ -216,7 +216,8 @@ def _groups(keys: ConfigKeys) -> dict[str, int]:
     if num_experts % groups or top > groups or top * (num_experts // groups) < top_k:
         if not keys.problems:
             keys.refuse(
-                "n_group", f"{num_experts} experts, {top_k} a token, cannot come from {top} of {groups} groups"
+                "n_group",
+                f"{num_experts} experts, {top_k} a token, cannot come from {top} of {groups} groups",
             )
         return {}
     return {"num_groups": groups, "top_groups": top}

@@ -115,8 +115,10 @@ def _check_experts(spec: ModelSpec, parallelism: Parallelism) -> list[str]:
     choices = f"; choices: {_listed(fits)}" if fits else "; no ep fits this tp x attention_dp"
     if held % ep or size % ep:
         copies = f" and {parallelism.redundant_experts} redundant ones" if held > moe.num_experts else ""
-        more = -moe.num_experts % ep
-        add = f"; or redundant_experts: {more}" if size % ep == 0 and more and ep <= 2 * moe.num_experts else ""
+        more = parallelism.redundant_experts + -held % ep
+        add = (
+            f"; or redundant_experts: {more}" if size % ep == 0 and more <= moe.num_experts * (ep - 1) else ""
+        )
         return [
             f"ep {ep} must divide the {moe.num_experts} experts{copies} and tp x attention_dp ({size}){choices}{add}"
         ]

@@ -248,7 +248,8 @@ class _Builder:
         family: Family = "all_to_all"
         activations, own = bytes_per_element(self.precision.activations), self.hidden * self.element
         token = self.hidden * activations if name == "dispatch" else own
-        own_tokens = np.ceil(shape.replica_tokens / layout.attention_dp) / layout.tp  # TP ranks share the sending
+        # TP ranks share the sending.
+        own_tokens = np.ceil(shape.replica_tokens / layout.attention_dp) / layout.tp
         if layout.ep == 1:
             family = "all_gather" if name == "dispatch" else "reduce_scatter"
             message = shape.replica_tokens * token
@@ -262,9 +263,7 @@ class _Builder:
             # The busiest rank takes in, and gives back, what its share of the experts draws.
             most = min(self.imbalance * placed.busiest_over_mean, layout.ep)
             message = own_tokens * to.routes(1).delivered * most * token
-        op = self.collective(
-            f"expert_{name}", family, layers, message, self.stage_ranks, 1, "replica_tokens"
-        )
+        op = self.collective(f"expert_{name}", family, layers, message, self.stage_ranks, 1, "replica_tokens")
         return replace(op, fanout=to, piece=name)
 
     # ---- kinds of operators ----------------------------------------------------------------------------------

@@ -35,9 +35,7 @@ class Placement:
         """Return the experts on the mean rank that get at least one of `tokens` tokens, chosen independently."""
         found: Floats = np.zeros_like(tokens)
         for share, alike in self.copies:
-            found = found + alike / self.ranks * -np.expm1(
-                tokens * np.log1p(-min(top_k * share, 1 - 1e-12))
-            )
+            found = found + alike / self.ranks * -np.expm1(tokens * np.log1p(-min(top_k * share, 1 - 1e-12)))
         return found
 
 

@@ -15,6 +15,7 @@ from clustersim.cost.memory import Memory
 from clustersim.cost.model import CostModel
 from clustersim.cost.profile import Profile, generic, load_profile
 from clustersim.cost.step_time import StepTime
+from clustersim.cost.tabulated import one_of_equals, step_time
 from clustersim.errors import InputError, Problem, unknown
 from clustersim.hardware.accelerator import Accelerator
 from clustersim.hardware.site import Site
@@ -74,11 +75,11 @@ class DeploymentPlan:
     def cost(self) -> CostModel:
         """The cost model of a replica."""
         deployment = self.deployment
-        return CostModel(
+        return one_of_equals(CostModel(
             deployment.model, deployment.parallelism, deployment.formats, self.accelerator,
             self.profile, self.fabric, deployment.serving_engine, deployment.expert_imbalance,
             deployment.speculation, deployment.expert_popularity,
-        )  # fmt: skip
+        ))  # fmt: skip
 
     @cached_property
     def memory(self) -> Memory:
@@ -105,7 +106,9 @@ class DeploymentPlan:
     @property
     def weights_bytes(self) -> float:
         """What a replica reads when it starts: the weights, once."""
-        return sum(weight_bytes_per_rank(self.deployment.model, Parallelism(), self.deployment.formats).values())
+        return sum(
+            weight_bytes_per_rank(self.deployment.model, Parallelism(), self.deployment.formats).values()
+        )
 
     @property
     def kv_bytes_per_token(self) -> float:
@@ -121,7 +124,7 @@ class DeploymentPlan:
     @cached_property
     def step_time(self) -> StepTime:
         """Step times, tabulated when asked for."""
-        return StepTime(self.cost, self.max_model_len)
+        return step_time(self.cost, self.max_model_len)
 
 
 def plan(scenario: Scenario, document: Document | None = None) -> list[DeploymentPlan]:

@@ -23,7 +23,7 @@ class Batch:
     waiting: requests in the scheduler's order. running: request -> the counter at whose end its last token appears,
     in order of admission; 0 while it prefills. computed: request -> tokens in cache while it prefills. left: request
     -> output tokens it has still to make, where that is not all. Of a replica whose prompts are prefilled elsewhere,
-    remote: requests that wait for room; loading: request -> tokens of KV on their way into blocks that it has. Of one
+    remote: request -> tokens of KV that it waits for room for; loading: request -> tokens of KV on their way into blocks that it has. Of one
     that prefills for others, held: request -> tokens of KV that are being fetched.
     """
 
@@ -50,7 +50,7 @@ class Batch:
         self.running: dict[int, int] = {}
         self.computed: dict[int, int] = {}
         self.left: dict[int, int] = {}
-        self.remote: set[int] = set()
+        self.remote: dict[int, int] = {}
         self.loading: dict[int, int] = {}
         self.held: dict[int, int] = {}
         self.on_room: Callable[[int, float], None] | None = None
@@ -118,11 +118,11 @@ class Batch:
         return True
 
     def _admit_remote(self, request: int) -> bool:
-        tokens = self.prefill_length(request) - 1
+        tokens = self.remote[request]
         if not self.kv.allocate(0, tokens):
             return False
         self.waiting.popleft()
-        self.remote.remove(request)
+        del self.remote[request]
         self.loading[request] = tokens
         if self.adapters is not None:
             self.adapters.use(request)
@@ -271,7 +271,7 @@ class Batch:
             in_batch = False
         else:
             queued, in_batch = True, False
-            self.remote.discard(request)
+            self.remote.pop(request, None)
             self.waiting.remove(request)
         if in_batch and self.adapters is not None:
             self.adapters.leave(request)

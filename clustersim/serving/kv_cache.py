@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Protocol
 
 
 class Prefix:
     """KV of tokens that several sequences share: whole blocks, on top of its parent's.
 
-    tokens: length from the start of the context, a multiple of the block size. blocks: its own, beyond its parent's.
+    tokens: length from the start of the context, a multiple of the block size. cuts: lengths, in order, at which a part
+    of it may end: it is computed and evicted piece by piece; none where it comes and goes as a whole. held: length up
+    to which it is in the cache now, if `resident`. blocks: its own in the cache, beyond its parent's.
     users: sequences in the batch that rest on it, and prefixes right on top of it that have users themselves.
-    children: resident prefixes right on top of it. key: what it is called on other replicas and in slower tiers.
-    resident: its KV is in the cache. dropped: nobody will ask for it again. A prefix belongs to one replica.
+    children: resident prefixes right on top of it, which is all there then. key: what it is called on other replicas
+    and in slower tiers. dropped: nobody will ask for it again. A prefix belongs to one replica.
     """
 
-    __slots__ = ("blocks", "builder", "children", "dropped", "key", "parent", "resident", "tokens", "users")
+    __slots__ = (
+        "blocks", "builder", "children", "cuts", "dropped", "held", "key", "parent", "resident", "tokens", "users",
+    )  # fmt: skip
 
-    def __init__(self, parent: Prefix | None = None, key: Hashable = None) -> None:
+    def __init__(
+        self, parent: Prefix | None = None, key: Hashable = None, tokens: int = 0, cuts: Sequence[int] = ()
+    ) -> None:
         self.key = key
         self.parent = parent
-        self.tokens = 0
+        self.tokens = tokens
+        self.cuts = cuts
+        self.held = 0
         self.blocks = 0
         self.users = 0
         self.children = 0
@@ -28,6 +38,23 @@ class Prefix:
         self.dropped = False
         self.builder: int | None = None
         """The request in the batch that is computing it."""
+
+    def cut(self, tokens: int) -> int:
+        """Return the longest part of it, or of what lies before it, that is no longer than `tokens`."""
+        if tokens >= self.tokens:
+            return self.tokens
+        place = bisect_right(self.cuts, tokens)
+        return self.cuts[place - 1] if place else 0
+
+
+class Below(Protocol):
+    """What lies below a cache: slower tiers, that take what gives way."""
+
+    def take(self, prefix: Prefix, start: int, end: int) -> None:
+        """Tokens `start` to `end` of an idle prefix are leaving the cache."""
+
+    def drop(self, prefix: Prefix) -> None:
+        """Nobody will ask for a prefix again."""
 
 
 class KvCache:
@@ -43,7 +70,7 @@ class KvCache:
     """
 
     __slots__ = (
-        "_idle", "_phases", "block_size", "idle", "num_blocks", "num_decoding", "on_evict", "reserved", "used",
+        "_idle", "_phases", "below", "block_size", "idle", "num_blocks", "num_decoding", "reserved", "used",
     )  # fmt: skip
 
     def __init__(self, block_size: int, num_blocks: int) -> None:
@@ -56,8 +83,7 @@ class KvCache:
         self._phases = [0] * block_size
         #: Least recently used first, children before parents.
         self._idle: OrderedDict[Prefix, None] = OrderedDict()
-        self.on_evict: Callable[[Prefix], None] | None = None
-        """Told of every idle prefix that gives way, before it does."""
+        self.below: Below | None = None
 
     def blocks(self, tokens: int) -> int:
         """Return the blocks that `tokens` tokens occupy."""
@@ -148,16 +174,17 @@ class KvCache:
             prefix = parent
 
     def publish(self, prefix: Prefix, tokens: int, users: int) -> None:
-        """Make whole blocks up to `tokens` tokens, computed by a sequence of the batch, a resident prefix.
+        """Make whole blocks up to `tokens` tokens, computed by a sequence of the batch, a resident prefix, or more of it.
 
         With users=1 that sequence goes on resting on it: its blocks change hands. With 0 it ends: the prefix is idle,
         and the sequence's own blocks beyond its prefix are still to be freed.
         """
         parent = prefix.parent
-        prefix.tokens = tokens
+        prefix.held = tokens
         prefix.blocks = (tokens - (parent.tokens if parent else 0)) // self.block_size
+        if prefix.resident:
+            return
         prefix.resident = True
-        prefix.builder = None
         prefix.users = users
         if parent is not None:
             parent.children += 1
@@ -170,16 +197,26 @@ class KvCache:
     def drop(self, prefix: Prefix) -> None:
         """Nobody will ask for this prefix again: free it as soon as no sequence and no other prefix rests on it."""
         prefix.dropped = True
+        if self.below is not None:
+            self.below.drop(prefix)
         if prefix.resident and prefix.users == 0 and prefix.children == 0:
             self._remove(prefix)
 
     def evict(self) -> None:
-        """Let idle prefixes go, least recently used first, until all blocks fit."""
-        while self.used + self.idle > self.num_blocks:
+        """Let idle prefixes go, least recently used first and of each its end first, until all blocks fit."""
+        while (over := self.used + self.idle - self.num_blocks) > 0:
             prefix = next(iter(self._idle))
-            if self.on_evict is not None:
-                self.on_evict(prefix)
-            self._remove(prefix)
+            start, end = (prefix.parent.tokens if prefix.parent else 0), prefix.held
+            keep = prefix.cut(end - over * self.block_size)
+            if self.below is not None and not prefix.dropped:
+                self.below.take(prefix, max(start, keep), end)
+            if keep > start:
+                prefix.held = keep
+                blocks = (keep - start) // self.block_size
+                self.idle += blocks - prefix.blocks
+                prefix.blocks = blocks
+            else:
+                self._remove(prefix)
 
     def clear(self, in_use: Iterable[Prefix]) -> None:
         """Lose everything, as when the replica dies; `in_use` are the prefixes that its sequences rest on."""

@@ -80,7 +80,7 @@ class Replica(Batch):
         if left is not None:
             self.left[request] = left
         if remote:
-            self.remote.add(request)
+            self.remote[request] = self.prefill_length(request) - 1  # the last token it made has no KV yet
         self.waiting.append(request)
         if self._busy:
             return

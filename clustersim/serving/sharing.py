@@ -8,6 +8,8 @@ when it finishes, for others to go on from.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from clustersim.serving.kv_cache import KvCache, Prefix
 
 
@@ -15,16 +17,19 @@ class Sharing:
     """The shared prefixes of one replica.
 
     wants: request -> the prefix it rests on. keeps: request -> the prefix that it leaves when it finishes.
-    staged: request -> tokens of its prefix that a slower tier has brought; they take blocks when it is admitted.
+    staged: request -> (start, end), tokens of its prefix that slower tiers have brought: they take blocks when it is
+    admitted, and are of use where the cache then has what lies before them.
     """
 
-    __slots__ = ("_missing", "_rests", "keeps", "kv", "staged", "wants")
+    __slots__ = ("_missing", "_rests", "keeps", "kv", "on_staged", "staged", "wants")
 
     def __init__(self, kv: KvCache) -> None:
         self.kv = kv
         self.wants: dict[int, Prefix] = {}
         self.keeps: dict[int, Prefix] = {}
-        self.staged: dict[int, int] = {}
+        self.staged: dict[int, tuple[int, int]] = {}
+        self.on_staged: Callable[[int, int], None] | None = None
+        """Told when a request with staged tokens is admitted: (request, those of use)."""
         self._rests: dict[int, Prefix] = {}
         """Request in the batch -> the deepest resident prefix that it rests on."""
         self._missing: dict[int, list[Prefix]] = {}
@@ -34,8 +39,11 @@ class Sharing:
         """Return the tokens that a waiting request would find in the cache."""
         if request not in self.wants:
             return 0
-        found = resident(self.wants[request])
-        return max(found.tokens if found else 0, self.staged.get(request, 0))
+        return self._with_staged(request, held(self.wants[request]))
+
+    def _with_staged(self, request: int, tokens: int) -> int:
+        start, end = self.staged.get(request, (0, 0))
+        return max(tokens, end) if tokens >= start else tokens
 
     def admit(self, request: int, tokens: int) -> int | None:
         """Give a request what is cached for it and room for `tokens` more; return the cached tokens, None for no room.
@@ -51,16 +59,21 @@ class Sharing:
         while rests is not None and not rests.resident:
             missing.append(rests)
             rests = rests.parent
+        known = 0
+        if rests is not None:
+            known = rests.held
+            if known < rests.tokens:
+                missing.append(rests)
         if missing and missing[-1].builder is not None:
             return None
-        held = rests.tokens if rests else 0
-        start = max(held, self.staged.get(request, 0))
-        need = kv.to_wake(rests) + kv.blocks(start + tokens) - kv.blocks(held)
+        start = self._with_staged(request, known)
+        need = kv.to_wake(rests) + kv.blocks(start + tokens) - kv.blocks(known)
         if kv.used + kv.reserved + need > kv.num_blocks:
             return None
-        self.staged.pop(request, None)
+        if self.staged.pop(request, None) is not None and self.on_staged is not None:
+            self.on_staged(request, start - known)
         kv.attach(rests)
-        kv.allocate(held, start + tokens)
+        kv.allocate(known, start + tokens)
         if rests is not None:
             self._rests[request] = rests
         if missing:
@@ -75,10 +88,15 @@ class Sharing:
         if missing is None:
             return
         while missing and missing[-1].builder == request:
-            if tokens < missing[-1].tokens:
+            prefix = missing[-1]
+            done = prefix.cut(tokens)
+            if done > (prefix.held if prefix.resident else prefix.parent.tokens if prefix.parent else 0):
+                self._rests[request] = prefix
+                self.kv.publish(prefix, done, 1)
+            if done < prefix.tokens:
                 return
-            prefix = self._rests[request] = missing.pop()
-            self.kv.publish(prefix, prefix.tokens, 1)
+            missing.pop()
+            prefix.builder = None
             if missing and not missing[-1].resident and missing[-1].builder is None:
                 missing[-1].builder = request
         del self._missing[request]
@@ -86,7 +104,7 @@ class Sharing:
     def release(self, request: int, tokens: int) -> None:
         """Free what a sequence of `tokens` tokens holds, and let another compute the prefix that it was computing."""
         rests = self._rests.pop(request, None)
-        self.kv.free(tokens, rests.tokens if rests else 0)
+        self.kv.free(tokens, rests.held if rests else 0)
         missing = self._missing.pop(request, None)
         if missing and missing[-1].builder == request:
             missing[-1].builder = None
@@ -97,8 +115,9 @@ class Sharing:
         rests = self._rests.pop(request, None)
         kept = self.keeps.pop(request, None)
         if kept is not None:
-            self.kv.publish(kept, tokens - tokens % self.kv.block_size, 0)
-        self.kv.free(tokens, rests.tokens if rests else 0)
+            kept.tokens = tokens - tokens % self.kv.block_size
+            self.kv.publish(kept, kept.tokens, 0)
+        self.kv.free(tokens, rests.held if rests else 0)
         if rests is not None:
             self.kv.detach(rests)
             del self.wants[request]
@@ -128,3 +147,9 @@ def resident(prefix: Prefix | None) -> Prefix | None:
     while prefix is not None and not prefix.resident:
         prefix = prefix.parent
     return prefix
+
+
+def held(prefix: Prefix | None) -> int:
+    """Return the tokens of a prefix that are in the cache."""
+    found = resident(prefix)
+    return found.held if found else 0

@@ -32,9 +32,10 @@ class StepwiseReplica(Replica):
                 prefix = prefix.parent
         size = self.kv.block_size
         own = sum(
-            -(-tokens // size) - (at.tokens // size if at else 0)
+            -(-tokens // size) - (at.held // size if at else 0)
             for tokens, at in zip(held, rests, strict=True)
         )
         assert self.kv.used == own + sum(prefix.blocks for prefix in shared)
         assert self.kv.used + self.kv.idle <= self.kv.num_blocks
+        assert all(at.parent is None or at.parent.held == at.parent.tokens for at in shared)
         assert all(finish >= self.counter for finish in self.running.values() if finish)

@@ -88,8 +88,8 @@ class Handover:
 
     def chunks(self, request: int, chunk: int, replica: Replica, start: float, duration: float) -> None:
         """A step begins that prefills `chunk` tokens of a request."""
-        transit = self.transits[request]
-        if not self.layer_wise or transit.target is None:
+        transit = self.transits.get(request)
+        if not self.layer_wise or transit is None or transit.target is None:
             return
         done = replica.computed[request]
         if done - chunk > transit.sent:  # what its prefix had in cache
@@ -99,7 +99,9 @@ class Handover:
 
     def prefilled(self, request: int, now: float) -> None:
         """The prompt of a request is in cache, and its first token made."""
-        transit = self.transits[request]
+        transit = self.transits.get(request)
+        if transit is None:
+            return  # taken back at this very time: it will be abandoned
         source = transit.source
         assert source is not None
         self.prefill.unload(request, source)
@@ -117,7 +119,9 @@ class Handover:
 
     def _room(self, request: int, now: float) -> None:
         """A decoding replica has blocks for the KV of a request."""
-        transit = self.transits[request]
+        transit = self.transits.get(request)
+        if transit is None:
+            return
         if transit.source is None:
             self._to_prefill(request, transit, now)
         else:
@@ -192,11 +196,19 @@ class Handover:
             self.prefill.unload(request, source)
         if target is not None:
             self.decode.unload(request, target)
+        # Whoever has made tokens writes them down.
+        if transit.prefilled:
+            assert source is not None
+            assert target is not None
             target.cancel(request, now)
-            if source is not None:
-                source.abandon(request, now)
-        elif source is not None:
+            source.abandon(request, now)
+            return True
+        if target is not None:
+            target.abandon(request, now)
+        if source is not None:
             source.cancel(request, now)
+        else:
+            self.decode.write_off(request, now, transit.left)
         return True
 
     def forget(self, request: int, dead: Replica, now: float) -> bool:

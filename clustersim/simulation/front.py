@@ -178,18 +178,24 @@ class Front:
         if request in self.parked or request in self.retrying:
             if request in self.parked:
                 self.parked.remove(request)
-            self.parked_left.pop(request, None)
-            self.retrying.pop(request, None)
-            records = self.records
-            records.status[request] = CANCELLED
-            records.finish_s[request] = now
-            records.thinking_tokens[request] = records.answer_tokens[request] = 0
+            left = self.parked_left.pop(request, None) or self.retrying.pop(request, None)
+            self.write_off(request, now, left)
             return
         if self.handover is not None and self.handover.cancel(request, now):
             return
         replica = self._replica(request)
         self.unload(request, replica)
         replica.cancel(request, now)
+
+    def write_off(self, request: int, now: float, left: int | None) -> None:
+        """Write down a cancelled request that is on no replica; `left` are the output tokens it still had to make."""
+        records = self.records
+        thinking, answer = records.thinking_tokens[request], records.answer_tokens[request]
+        made = 0 if left is None else thinking + answer - left
+        records.status[request] = CANCELLED
+        records.finish_s[request] = now
+        records.thinking_tokens[request] = min(thinking, made)
+        records.answer_tokens[request] = made - min(thinking, made)
 
     def _finished(self, request: int, now: float) -> None:
         self.unload(request, self._replica(request))

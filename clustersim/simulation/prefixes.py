@@ -1,68 +1,76 @@
 """Beginnings that inputs of a workload have in common, as prefixes in the caches of replicas.
 
-A node of the workload's table (see workload.prefixes) is a prefix on each replica that has seen it. Only whole blocks
-are shared, and of every input one token at least is computed, as engines do to make the first output token. KV of
-different LoRA adapters is different.
+An edge of the radix tree of the workload's inputs (see workload.radix) is a prefix on each replica that has seen it, cut
+where its nodes end. Only whole blocks are shared, and of every input one token at least is computed, as engines do to
+make the first output token. KV of different LoRA adapters is different.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-
-import numpy as np
+from collections.abc import Hashable, Sequence
 
 from clustersim.serving.kv_cache import Prefix
-from clustersim.serving.sharing import resident
+from clustersim.serving.sharing import held
 from clustersim.workload.prefixes import Prefixes
+from clustersim.workload.radix import Radix, radix
 
 
 class Beginnings:
-    """The prefixes of one workload's inputs, replica by replica."""
+    """The prefixes of one workload's inputs, replica by replica. What was seen is never forgotten."""
 
     def __init__(self, table: Prefixes, first_key: int) -> None:
-        self.table = table
+        self.radix: Radix = radix(table)
         self.first_key = first_key
-        """Keys of its nodes are numbers from here on: another workload's nodes are others."""
-        self._known: dict[tuple[int, int, int], Prefix] = {}
-        """(replica, adapter, node) -> its prefix there."""
-        self._paths: dict[int, tuple[list[int], list[int]]] = {}
-
-    def path(self, row: int) -> tuple[list[int], list[int]]:
-        """Return the nodes of a row and the tokens of an input up to the end of each."""
-        found = self._paths.get(row)
-        if found is None:
-            nodes = self.table.of(row)
-            found = self._paths[row] = nodes.tolist(), np.cumsum(self.table.tokens_per_node[nodes]).tolist()
-        return found
+        """Keys of its edges are numbers from here on: another workload's edges are others."""
+        self._known: dict[int, dict[Hashable, Prefix | None]] = {}
+        """Replica -> edge, or (edge, adapter) -> its prefix there; None for less than a block."""
+        self._cuts: dict[tuple[int, int], Sequence[int]] = {}
 
     def prefix(
         self, row: int, adapter: int, input_tokens: int, replica: int, block_size: int
     ) -> Prefix | None:
         """Return what an input rests on at a replica, made where there is none; None for less than a block."""
-        nodes, ends = self.path(row)
-        depth = bisect_right(ends, input_tokens - 1)
-        known, missing = None, depth
-        while missing and known is None:
-            missing -= 1
-            known = self._known.get((replica, adapter, nodes[missing]))
-        if known is not None:
-            missing += 1
-        for at in range(missing, depth):
-            tokens = ends[at] // block_size * block_size
-            if tokens > (known.tokens if known else 0):
-                key = (self.first_key + nodes[at], adapter)
-                known = Prefix(known, key)
-                known.tokens = tokens
-            if known is not None:
-                self._known[replica, adapter, nodes[at]] = known
-        return known
+        path = self._shared(row, input_tokens)
+        known = self._known.setdefault(replica, {})
+        prefix, depth = None, len(path)
+        while depth:
+            edge = path[depth - 1]
+            name = edge if adapter < 0 else (edge, adapter)
+            if name in known:
+                prefix = known[name]
+                break
+            depth -= 1
+        for edge in path[depth:]:
+            name = edge if adapter < 0 else (edge, adapter)
+            tokens = self.radix.ends[edge] // block_size * block_size
+            if tokens > (prefix.tokens if prefix else 0):
+                cuts = self._cut(edge, block_size)
+                prefix = Prefix(prefix, (self.first_key + edge, adapter), tokens, cuts)
+            known[name] = prefix
+        return prefix
 
     def cached(self, row: int, adapter: int, input_tokens: int, replica: int) -> int:
         """Return the tokens of an input that are in a replica's cache."""
-        nodes, ends = self.path(row)
-        for at in range(bisect_right(ends, input_tokens - 1) - 1, -1, -1):
-            known = self._known.get((replica, adapter, nodes[at]))
-            if known is not None:
-                found = resident(known)
-                return found.tokens if found else 0
+        known = self._known.get(replica)
+        if known is not None:
+            for edge in reversed(self._shared(row, input_tokens)):
+                name = edge if adapter < 0 else (edge, adapter)
+                if name in known:
+                    return held(known[name])
         return 0
+
+    def _shared(self, row: int, input_tokens: int) -> list[int]:
+        """Return the edges of an input that end before its last token."""
+        path, ends = self.radix.path(row), self.radix.ends
+        while path and ends[path[-1]] >= input_tokens:
+            path.pop()
+        return path
+
+    def _cut(self, edge: int, block_size: int) -> Sequence[int]:
+        """Return the ends of an edge's nodes in whole blocks, equal ones once; none for a single node."""
+        found = self._cuts.get((edge, block_size))
+        if found is None:
+            ends = self.radix.node_ends(edge)
+            whole = (ends // block_size * block_size).tolist() if len(ends) > 1 else []
+            found = self._cuts[edge, block_size] = tuple(dict.fromkeys(whole))
+        return found

@@ -14,7 +14,7 @@ from clustersim.randomness import stream
 from clustersim.records import ANSWERED, CANCELLED, CANDIDATE, GAVE_UP, USEFUL, Floats
 from clustersim.serving.kv_cache import Prefix
 from clustersim.serving.replica import Replica
-from clustersim.serving.sharing import resident
+from clustersim.serving.sharing import held
 from clustersim.simulation.front import Front
 from clustersim.workload.generate import Requests
 from clustersim.workload.tasks import Answer, Call, Context, Future, Program, Task
@@ -135,8 +135,7 @@ class Work:
             tokens = (context.tokens - 1) // size * size
             if tokens <= (below.tokens if below else 0):
                 return below
-            known = Prefix(below)
-            known.tokens = tokens
+            known = Prefix(below, context, tokens)
             self.hold(context, replica, known)
         assert isinstance(known, Prefix)
         return known
@@ -279,7 +278,7 @@ class Client:
         if prefix is not None:
             replica.sharing.wants[call.request] = prefix
         if call.keep:
-            left = Prefix(prefix)
+            left = Prefix(prefix, call.after)
             left.tokens = max(prefix.tokens if prefix else 0, call.after.tokens - 1) // replica.kv.block_size
             left.tokens *= replica.kv.block_size
             replica.sharing.keeps[call.request] = left
@@ -293,8 +292,7 @@ class Client:
             node = at.nodes.get(number)
             if node is not None:
                 assert isinstance(node, Prefix)
-                found = resident(node)
-                return found.tokens if found else 0
+                return held(node)
             at = at.parent
         return 0
 

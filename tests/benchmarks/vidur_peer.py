@@ -21,9 +21,9 @@ from vidur.config import SimulationConfig  # noqa: E402
 from vidur.config.config import (  # noqa: E402
     CacheConfig,
     ClusterConfig,
-    LinearRegressionExecutionTimePredictorConfig,
     LORGlobalSchedulerConfig,
     MetricsConfig,
+    RandomForrestExecutionTimePredictorConfig,
     ReplicaConfig,
     SarathiSchedulerConfig,
     TraceRequestGeneratorConfig,
@@ -78,9 +78,9 @@ def main() -> None:
                 trace_file=sys.argv[2], date="day", prefill_scale_factor=1, decode_scale_factor=1,
                 time_scale_factor=1, max_tokens=case["max_tokens"],
             ),
-            execution_time_predictor_config=LinearRegressionExecutionTimePredictorConfig(
+            execution_time_predictor_config=RandomForrestExecutionTimePredictorConfig(
                 cache_dir=f"{folder}/cache", kv_cache_prediction_granularity=case["kv_granularity"],
-                prediction_max_batch_size=case["max_batch"], use_native_execution_time_predictor=case["native"],
+                prediction_max_batch_size=case["max_batch"], use_native_execution_time_predictor=True,
             ),
             metrics_config=MetricsConfig(output_dir=folder, store_plots=False, enable_chrome_trace=False),
         )  # fmt: skip

@@ -62,7 +62,9 @@ def mutated(draw: st.DrawFn, data: Any, others: tuple[Any, ...] = ()) -> Any:
         elif change == "scale" and isinstance(holder[step], int | float):
             holder[step] *= draw(st.sampled_from((-1, 0, 0.5, 1e3, 1e9, 1e30)))
         elif change == "wrap":
-            holder[step] = draw(st.sampled_from(([holder[step]], {"kind": holder[step]}, {"x": holder[step]})))
+            holder[step] = draw(
+                st.sampled_from(([holder[step]], {"kind": holder[step]}, {"x": holder[step]}))
+            )
         elif change == "repeat" and isinstance(holder, list):
             holder.append(copy.deepcopy(holder[step]))
     return data

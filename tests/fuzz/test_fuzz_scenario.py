@@ -69,8 +69,14 @@ def settings_of(draw: st.DrawFn) -> tuple[Document, str]:
     steps = list(draw(st.sampled_from(keys_of(document.data)[1:])))
     for _ in range(draw(st.integers(0, 2))):
         place = draw(st.integers(0, len(steps)))
-        steps[place : place + 1] = [draw(st.sampled_from(("", "0", "9" * 20, "²", "-1", "kind", "name", "x", "..")))]
-    value = draw(st.one_of(st.text(max_size=12), st.sampled_from(("0", "-1", "1e999", "[", "{a: b}", "*a", "none", "5 s"))))
+        steps[place : place + 1] = [
+            draw(st.sampled_from(("", "0", "9" * 20, "²", "-1", "kind", "name", "x", "..")))
+        ]
+    value = draw(
+        st.one_of(
+            st.text(max_size=12), st.sampled_from(("0", "-1", "1e999", "[", "{a: b}", "*a", "none", "5 s"))
+        )
+    )
     return document, f"{'.'.join(map(str, steps))}={value}"
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def test_a_signal_at_any_line(what: str, number: int, old: bool, tmp_path: Path)
         elif old:
             out.write_text("old")
         try:
-            reached = at_line(line, lambda: signal.raise_signal(number), lambda: WRITERS[what](out))
+            reached = at_line(line, lambda: signal.raise_signal(number), partial(WRITERS[what], out))
         except Stop:
             outcomes.add(contents(out) == NEW[what] if out.exists() else None)
         else:
@@ -113,6 +114,15 @@ def test_a_signal_at_any_line(what: str, number: int, old: bool, tmp_path: Path)
         line += 1
     assert line > 30
     assert outcomes == ({False, True} if old else {None, True})
+
+
+def outcome(write: Callable[[Path], None], out: Path) -> str:
+    """Return with what words a write is refused, "" if it is not."""
+    try:
+        write(out)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 CALLS = ("mkdir", "mkdtemp", "chmod", "write_text", "rename", "replace")
@@ -135,14 +145,9 @@ def test_a_disk_that_is_full_at_any_call(
     owner = {"mkdtemp": whole.tempfile, "rename": os, "replace": os}.get(call, Path)
     with monkeypatch.context() as patch:
         patch.setattr(owner, call, full)
-        try:
-            WRITERS[what](out)
-        except InputError as error:
-            assert str(error) == f'cannot write "{out}": No space left on device'
-            failed = True
-        else:
-            failed = False
-    if failed:
+        refused = outcome(WRITERS[what], out)
+    if refused:
+        assert refused == f'cannot write "{out}": No space left on device'
         assert contents(out) == OLD[what] if old else not out.exists()
         assert list(out.parent.iterdir()) == ([out] if old else [])
     else:
@@ -151,10 +156,15 @@ def test_a_disk_that_is_full_at_any_call(
 
 def test_a_signal_that_is_held_back_acts_at_the_end() -> None:
     reached = []
-    with pytest.raises(Stop), uninterrupted():
-        signal.raise_signal(signal.SIGTERM)
-        signal.raise_signal(signal.SIGINT)
-        reached.append("the end")
+
+    def held() -> None:
+        with uninterrupted():
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+            reached.append("the end")
+
+    with pytest.raises(Stop):
+        held()
     assert reached == ["the end"]
 
 

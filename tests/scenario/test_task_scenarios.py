@@ -49,7 +49,10 @@ def test_a_conversation_reuses_what_was_said_before():
     assert result["requests_per_task"] == pytest.approx(3.5, rel=0.15)
     assert result["cached_frac"] > 0.2
     task = result.requests[result.requests["task"] == result.requests["task"].mode()[0]]
-    grown = task["input_tokens"] - (task["input_tokens"] + task["thinking_tokens"] + task["answer_tokens"]).shift()
+    grown = (
+        task["input_tokens"]
+        - (task["input_tokens"] + task["thinking_tokens"] + task["answer_tokens"]).shift()
+    )
     assert len(task) > 5
     assert (grown.dropna() >= 1).all(), "every turn has all that was said before it as context"
     assert (task["arrival_s"] >= task["finish_s"].shift().fillna(0)).all()

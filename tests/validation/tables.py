@@ -1,5 +1,6 @@
-"""Print the tables of docs/validation.md: python tests/validation/tables.py serving.csv [--jobs N]
+"""Print the tables of docs/validation.md: python tests/validation/tables.py serving.csv [--jobs N] [--page FILE]
 
+With --page the tables of that page are written anew, each below its `<!-- table: TITLE -->`; numbers in prose are not.
 They are those of `clustersim validate serving`, by short names of sources, and apart for the half of the rows on which
 host constants were fitted and the half that was held back.
 """
@@ -7,6 +8,7 @@ host constants were fitted and the half that was held back.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -73,6 +75,15 @@ def page(found: ServingValidation) -> str:
     return "\n\n".join(parts)
 
 
+def renewed(text: str, scored: Sequence[Scored]) -> str:
+    """Return a page with its tables written anew."""
+    for title, keys in TABLES:
+        marked = re.compile(rf"(<!-- table: {re.escape(title)} -->\n\n)(?:\|.*\n)*")
+        table = markdown(scored, keys)
+        text = marked.sub(lambda found, table=table: f"{found[1]}{table}\n", text)  # type: ignore[misc]
+    return text
+
+
 def main() -> None:
     """Predict and print."""
     parser = argparse.ArgumentParser(
@@ -80,8 +91,14 @@ def main() -> None:
     )
     parser.add_argument("csv", type=Path)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--page", type=Path, help="page whose tables are written anew")
     options = parser.parse_args()
-    print(page(validate_serving(options.csv, jobs=options.jobs)))
+    found = validate_serving(options.csv, jobs=options.jobs)
+    print(page(found))
+    if options.page:
+        options.page.write_text(
+            renewed(options.page.read_text(encoding="utf-8"), found.scored), encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

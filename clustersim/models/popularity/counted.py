@@ -29,7 +29,9 @@ class Counted(Popularity):
     def shares(self, num_experts: int, top_k: int) -> Shares:
         """See Popularity."""
         if len(self.counts) != num_experts:
-            raise InputError(f"{len(self.counts)} counts, but a layer has {num_experts} experts; give one each")
+            raise InputError(
+                f"{len(self.counts)} counts, but a layer has {num_experts} experts; give one each"
+            )
         total = sum(self.counts)
         shares = tuple(sorted((count / total for count in self.counts), reverse=True))
         if shares[0] > (1 + 1e-9) / top_k:

@@ -6,7 +6,7 @@ The targets are the replicas of one deployment, or, where a workload names sever
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,29 +24,53 @@ class Router(Part):
     def start(self, targets: Targets) -> Choice:
         """Return the choice function over these targets."""
 
+    def problems(self, names: Sequence[str]) -> Iterator[str]:  # noqa: ARG002 - for those who name targets
+        """Yield what is wrong with these settings for deployments of these names; none for replicas of one."""
+        return iter(())
+
 
 class Load:
-    """What a router may know of one target: unfinished requests, their tokens, input and output, and if it is up."""
+    """What a router may know of one target: unfinished requests, their tokens, input and output, and if it is up.
+
+    Where targets are deployments, requests and tokens are those for each replica of the fastest one: divided by how
+    many such replicas do the work of a deployment's that are up.
+    """
 
     __slots__ = ("requests", "tokens", "up")
 
     def __init__(self) -> None:
-        self.requests = 0
-        self.tokens = 0
+        self.requests: float = 0
+        self.tokens: float = 0
         self.up = True
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What does not change about a target."""
+    """What does not change about a target: a replica, or one of a deployment's."""
 
     prefill_tokens_per_s: float = 1.0
     """Of long prompts with nothing else to do."""
+    requests_per_s: float = 1.0
+    """Of the mean request, with as many at once as it has room for; 1 for all where targets are equal."""
     usd_per_s: float = 0.0
     """What it costs while it is on; 0 where no price is known."""
     gco2e_per_s: float = 0.0
     """What it emits at full power."""
     num_replicas: int = 1
+    latency_s: float = 0.0
+    """The round trip to it."""
+    name: str = ""
+    """Of the deployment."""
+
+    @property
+    def usd_per_request(self) -> float:
+        """Dollars by request at full load."""
+        return self.usd_per_s / self.requests_per_s
+
+    @property
+    def gco2e_per_request(self) -> float:
+        """Grams of CO2 equivalent by request at full load."""
+        return self.gco2e_per_s / self.requests_per_s
 
 
 def _no_cache(_request: int, _target: int) -> int:
@@ -66,9 +90,11 @@ class Targets:
     """What a router chooses from, and what it may ask about it.
 
     loads: one a target, kept up to date. tokens(request): its input and output. cached(request, target): tokens of its
-    input that are in the target's KV cache now. session(request): number of the session or task it belongs to, -1 for
-    none. ttft_limit_s(request): the promised time to first token, inf for none. queue_s(target): seconds of prefill
-    work that wait there. watchers are called with a target's index when its load changed or it went up or down.
+    input that are in the target's KV cache now. holders(request): the only targets of which that may be more than 0;
+    any of them, if not given. session(request): number of the session or task it belongs to, -1 for none. key(request):
+    a number that requests which begin alike share, or those of one tenant; -1 for none. ttft_limit_s(request): the
+    promised time to first token, inf for none. queue_s(target): seconds of prefill work that wait there. facts: one a
+    target. watchers are called with a target's index when its load changed or it went up or down.
     """
 
     loads: Sequence[Load]
@@ -81,7 +107,28 @@ class Targets:
     facts: Sequence[Facts] = ()
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
     watchers: list[Callable[[int], None]] = field(default_factory=list)
+    holders: Callable[[int], Iterable[int]] | None = None
+    key: Callable[[int], int] = _no_session
+
+    def __post_init__(self) -> None:
+        if not self.facts:
+            self.facts = (Facts(),) * len(self.loads)
 
     def up(self) -> list[int]:
         """Return the targets that take requests, in order."""
         return [index for index, load in enumerate(self.loads) if load.up]
+
+    def best_cached(self, request: int) -> list[tuple[int, int]]:
+        """Return (target, tokens) of every target that is up and has some of a request's input in its cache."""
+        cached, loads = self.cached, self.loads
+        known = range(len(loads)) if self.holders is None else self.holders(request)
+        return [(at, tokens) for at in known if loads[at].up and (tokens := cached(request, at))]
+
+    def predicted_ttft_s(self, request: int, target: int) -> float:
+        """Return the round trip, the prefill work that waits at a target, and the request's own, in seconds.
+
+        What the request would wait for a place in a full batch is not in it.
+        """
+        facts = self.facts[target]
+        own = self.input_tokens(request) - self.cached(request, target)
+        return facts.latency_s + self.queue_s(target) + max(1, own) / facts.prefill_tokens_per_s

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from heapq import heapify, heappop, heappush
 from operator import attrgetter
 from typing import ClassVar, Literal
@@ -38,29 +38,36 @@ class LeastOutstandingTokens(Router):
         return least(targets, attrgetter("tokens"))
 
 
-def least(targets: Targets, what: Callable[[Load], float]) -> Choice:
-    """Return the choice of the target with the least of something, the first of equals, in O(log targets)."""
+def least(targets: Targets, what: Callable[[Load], float], among: Collection[int] | None = None) -> Choice:
+    """Return the choice of the target with the least of something, the first of equals, in O(log targets).
+
+    It is -1 where no target is up of those `among` which it chooses: all, if not given.
+    """
     loads = targets.loads
-    most = 8 * len(loads) + 64
+    members = frozenset(range(len(loads)) if among is None else among)
+    most = 8 * len(members) + 64
     heap: list[tuple[float, int]] = []
 
     def fill() -> None:
-        heap[:] = [(what(load), index) for index, load in enumerate(loads) if load.up]
+        heap[:] = [(what(loads[index]), index) for index in members if loads[index].up]
         heapify(heap)
 
     def moved(index: int) -> None:
+        if index not in members:
+            return
         if len(heap) > most:
             fill()
         else:
             heappush(heap, (what(loads[index]), index))
 
     def choose(_request: int) -> int:
-        while True:
+        while heap:
             value, index = heap[0]
             load = loads[index]
             if load.up and what(load) == value:
                 return index
             heappop(heap)
+        return -1
 
     fill()
     targets.watchers.append(moved)

@@ -1,0 +1,43 @@
+"""Prefill work that the cache does not spare, against load."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from clustersim.kinds import register
+from clustersim.serving.routers import Choice, Router, Targets
+from clustersim.serving.routers.least_outstanding import least
+
+
+@register("router")
+class KvAware(Router):
+    """Send each request to the replica with the lowest cost, in tokens (the first of equals).
+
+        cost = weight x (input tokens - those cached there) + input and output tokens of its unfinished requests
+
+    Dynamo's KV router has the same sum, in blocks: overlap weight x blocks to prefill + blocks in use for decoding
+    (docs.nvidia.com/dynamo, Router Design; its weight is 1); llm-d weighs a score of the prefix against scores of load.
+    Output lengths are counted as if they were known at arrival: the KV that a replica will hold, not that it has.
+    """
+
+    kind: Literal["kv_aware"] = "kv_aware"
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    """Of a token to prefill, over one in an unfinished request."""
+    examples: ClassVar[tuple[dict[str, object], ...]] = ({}, {"weight": 2.5})
+
+    def start(self, targets: Targets) -> Choice:
+        """See the class."""
+        loads, weight = targets.loads, self.weight
+        fewest = least(targets, attrgetter("tokens"))
+
+        def choose(request: int) -> int:
+            at = fewest(request)  # the best of those that have nothing cached
+            best = loads[at].tokens, at
+            for target, tokens in targets.best_cached(request):
+                best = min(best, (loads[target].tokens - weight * tokens, target))
+            return best[1]
+
+        return choose
