@@ -62,6 +62,7 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
     {
         "scheduler": "clustersim.serving.schedulers",
         "router": "clustersim.serving.routers",
+        "admission": "clustersim.serving.admission",
         "autoscaler": "clustersim.serving.autoscalers",
         "failure": "clustersim.hardware.failures",
         "arrivals": "clustersim.workload.arrivals",

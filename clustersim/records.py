@@ -82,7 +82,7 @@ class RequestRecords(Columns):
     deployment, replica, workload, tenant (indices); adapter, prefix (row of the
     workload's table of prefixes), -1 for none; priority (lower goes first);
     task (row of TaskRecords, -1 for none), role (index into ROLES); num_preemptions; num_retries after replicas that
-    died, lost_tokens made in vain; status (index into STATUS): rejected is what no replica could ever hold, shed what was refused for load, lost
+    died, lost_tokens made in vain; adapter_loads, times that its LoRA adapter had to be loaded for it; status (index into STATUS): rejected is what no replica could ever hold, shed what was refused for load, lost
     what died with its replica and was not tried again.
     """
 
@@ -90,7 +90,7 @@ class RequestRecords(Columns):
     INTS = (
         "input_tokens", "thinking_tokens", "answer_tokens", "cached_tokens",
         "deployment", "replica", "workload", "tenant", "adapter", "prefix", "priority", "task", "role", "num_preemptions",
-        "num_retries", "lost_tokens", "status",
+        "num_retries", "lost_tokens", "adapter_loads", "status",
     )  # fmt: skip
     UNKNOWN = ("adapter", "prefix")
 
@@ -116,6 +116,7 @@ class RequestRecords(Columns):
     num_preemptions: IntView
     num_retries: IntView
     lost_tokens: IntView
+    adapter_loads: IntView
     status: IntView
 
 
@@ -172,9 +173,29 @@ class TransferRecords(Columns):
     target: IntView
 
 
-#: States of a replica; it holds accelerators from STARTING to DRAINING.
-OFF, QUEUED, STARTING, UP, DRAINING = 0, 1, 2, 3, 4
-REPLICA_STATE: Final = ("off", "queued", "starting", "up", "draining")
+class LoadRecords(Columns):
+    """One row for each tier that a request loaded KV from before it was queued.
+
+    start_s, end_s (nan if it never came); bytes; request, deployment; tier (index into its kv_tiers); tokens loaded;
+    used_tokens, those that spared a prefill.
+    """
+
+    FLOATS = ("start_s", "end_s", "bytes")
+    INTS = ("request", "deployment", "tier", "tokens", "used_tokens")
+
+    start_s: FloatView
+    end_s: FloatView
+    bytes: FloatView
+    request: IntView
+    deployment: IntView
+    tier: IntView
+    tokens: IntView
+    used_tokens: IntView
+
+
+#: States of a replica; it holds accelerators from STARTING on. CUT_OFF: up, but no request reaches it.
+OFF, QUEUED, STARTING, UP, DRAINING, CUT_OFF = 0, 1, 2, 3, 4, 5
+REPLICA_STATE: Final = ("off", "queued", "starting", "up", "draining", "cut_off")
 
 
 class SpanRecords(Columns):
@@ -193,6 +214,7 @@ class SpanRecords(Columns):
 RUN_COLUMNS: Final = (
     "replica", "start_s", "end_s", "num_steps", "batch", "context_tokens", "prefill_tokens", "prefill_pairs",
     "prefill_keys", "num_prefills", "largest_chunk", "num_first_tokens", "kv_blocks", "num_waiting",
+    "num_stalled",
 )  # fmt: skip
 
 
@@ -203,7 +225,7 @@ class RunRecords:
     context in all. Beside them prefill_tokens of num_prefills sequences are processed (the longest chunk has
     largest_chunk), with prefill_pairs query-key pairs and prefill_keys keys read; num_first_tokens of these
     sequences end their prefill and make a token. kv_blocks are held at the end of the run, num_waiting requests
-    queue at its start.
+    queue at its start. num_stalled sequences that decode stand still in it: those are not in `batch`.
     """
 
     __slots__ = ("_rows", "append")
@@ -211,6 +233,11 @@ class RunRecords:
     def __init__(self) -> None:
         self._rows = array("d")
         self.append = self._rows.extend
+
+    @property
+    def num(self) -> int:
+        """Runs so far."""
+        return len(self._rows) // len(RUN_COLUMNS)
 
     def columns(self) -> dict[str, Floats]:
         """Return the rows as columns of shape (num_runs,)."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
+import click
 from click.testing import CliRunner
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -76,11 +77,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def cli_page() -> str:
     """Return the help of every command."""
     parts = ["# Command line", _NOTE]
-    for name in ("", *_COMMANDS):
-        title = f"clustersim {name}".strip()
-        answer = CliRunner().invoke(
-            cli, [*filter(None, [name]), "--help"], prog_name="clustersim", terminal_width=100
-        )
+    for words in _called():
+        title = " ".join(("clustersim", *words))
+        answer = CliRunner().invoke(cli, [*words, "--help"], prog_name="clustersim", terminal_width=100)
         parts.append(f"## {title}\n\n```text\n{answer.output.rstrip()}\n```\n")
     parts.append(
         "## Exit codes\n\n| code | meaning |\n|---|---|\n| 0 | done |\n"
@@ -88,6 +87,16 @@ def cli_page() -> str:
         "| 3 | an `--assert` does not hold; the result was written |\n| 130 | interrupted; nothing was written |\n"
     )
     return "\n".join(parts)
+
+
+def _called() -> Iterator[tuple[str, ...]]:
+    """Yield the words that call each command, those of a group below it."""
+    yield ()
+    for name in _COMMANDS:
+        yield (name,)
+        command = cli.get_command(click.Context(cli), name)
+        if isinstance(command, click.Group):
+            yield from ((name, inner) for inner in command.commands)
 
 
 def scenario_page() -> str:

@@ -12,6 +12,7 @@ from simpy import Environment, Event
 from clustersim.cost.curve import Curve
 from clustersim.records import RequestRecords, RunRecords
 from clustersim.scenario.schema import Scenario
+from clustersim.serving.adapters import Adapters
 from clustersim.serving.kv_cache import KvCache
 from clustersim.serving.replica import Replica
 from clustersim.serving.routers import Load, Router, Targets
@@ -19,11 +20,17 @@ from clustersim.serving.routers.least_outstanding import LeastOutstandingRequest
 from clustersim.serving.routers.round_robin import RoundRobin
 from clustersim.serving.schedulers import Scheduler
 from clustersim.serving.schedulers.chunked_prefill import ChunkedPrefill
+from clustersim.serving.schedulers.fair import Fair
+from clustersim.serving.schedulers.longest_prefix_match import LongestPrefixMatch
+from clustersim.serving.schedulers.prefill_first import PrefillFirst
+from clustersim.serving.schedulers.priority import Priority
+from clustersim.serving.schedulers.shortest_first import ShortestFirst
 from clustersim.serving.schedulers.static_batch import StaticBatch
 
 #: Whole ticks add up without rounding, so that events which ought to fall together do.
 TICK_S = 2.0**-20
 CHUNKED = ChunkedPrefill()
+ORDERS = (ChunkedPrefill, Priority, Fair, ShortestFirst, PrefillFirst, LongestPrefixMatch)
 ROUTERS = (RoundRobin(), LeastOutstandingRequests(), LeastOutstandingTokens())
 
 
@@ -94,6 +101,12 @@ class Mix:
     num_blocks: int = 1_000_000
     users: int = 0
     think_s: float = 0.0
+    priority: Sequence[int] = ()
+    tenant: Sequence[int] = ()
+    adapter: Sequence[int] = ()
+    adapter_slots: int = 0
+    """None where there are no adapters."""
+    load_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -114,6 +127,9 @@ def serve(mix: Mix, steps: Any = None, replica: type[Replica] = Replica) -> Outc
         {"arrival_s": arrival, "input_tokens": np.asarray(mix.input),
          "thinking_tokens": np.asarray(mix.thinking), "answer_tokens": np.asarray(mix.answer)}
     )  # fmt: skip
+    for name in ("priority", "tenant", "adapter"):
+        if getattr(mix, name):
+            records.column(name)[:] = getattr(mix, name)
     loads = [Load() for _ in range(mix.replicas)]
 
     def tokens(request: int) -> int:
@@ -164,7 +180,8 @@ def serve(mix: Mix, steps: Any = None, replica: type[Replica] = Replica) -> Outc
 
     fleet = [
         replica(index, env, records, runs, mix.scheduler, steps or Steps(), KvCache(mix.block_size, mix.num_blocks),
-                finished, mix.data_parallel, mix.in_flight)
+                finished, mix.data_parallel, mix.in_flight,
+                Adapters(records, mix.adapter_slots, mix.load_s) if mix.adapter_slots else None)
         for index in range(mix.replicas)
     ]  # fmt: skip
     env.process(arrive())
@@ -173,8 +190,8 @@ def serve(mix: Mix, steps: Any = None, replica: type[Replica] = Replica) -> Outc
     return Outcome({name: records.column(name) for name in names}, runs.columns(), fleet)
 
 
-def draw_mix(rng: np.random.Generator) -> Mix:
-    """Return a mix that is tight in everything: KV blocks, slots and the token budget."""
+def draw_mix(rng: np.random.Generator, scheduler: type[Scheduler] | None = None) -> Mix:
+    """Return a mix that is tight in everything: KV blocks, slots, adapters and the token budget."""
     count = int(rng.integers(1, 31))
     longest = int(rng.choice([4, 40, 300]))
     lengths = [rng.integers(low, high, count) for low, high in ((1, longest), (0, longest), (1, longest))]
@@ -192,14 +209,17 @@ def draw_mix(rng: np.random.Generator) -> Mix:
     replicas = int(rng.integers(1, 4))
     # Without a pause, an end on one replica is an arrival on another, which may see it or not if it steps then too.
     thinks = replicas > 1 or rng.random() < 0.5
+    kind = scheduler or (StaticBatch if rng.random() < 0.15 else ORDERS[rng.integers(len(ORDERS))])
+    settings: dict[str, Any] = {} if kind is StaticBatch else {"token_budget": budget}
+    if kind is LongestPrefixMatch:
+        settings["mixed_chunk"] = bool(rng.random() < 0.5)
+    adapters = int(rng.choice([0, 2, 5]))
     return Mix(
         arrival_s=(np.sort(ticks) * TICK_S).tolist(),
         input=lengths[0].tolist(),
         thinking=lengths[1].tolist(),
         answer=lengths[2].tolist(),
-        scheduler=StaticBatch(max_num_seqs=slots)
-        if rng.random() < 0.25
-        else ChunkedPrefill(max_num_seqs=slots, token_budget=budget),
+        scheduler=kind(max_num_seqs=slots, **settings),
         router=ROUTERS[rng.integers(3)],
         replicas=replicas,
         data_parallel=parallel,
@@ -208,6 +228,11 @@ def draw_mix(rng: np.random.Generator) -> Mix:
         num_blocks=int(needed * rng.choice([1, 1.3, 2, 50])),
         users=users,
         think_s=thinks * 5000 * TICK_S,
+        priority=rng.integers(-1, 3, count).tolist(),
+        tenant=rng.integers(3, size=count).tolist(),
+        adapter=rng.integers(-1, adapters, count).tolist() if adapters else (),
+        adapter_slots=int(rng.integers(1, adapters + 1)) if adapters else 0,
+        load_s=int(rng.integers(3)) * 2000 * TICK_S,
     )
 
 

@@ -84,3 +84,12 @@ def series(channels: Sequence[Channel]) -> Route:
     if len(set(channels)) < len(channels):
         raise ValueError(f"a channel twice in {list(channels)}; make a Route with two streams through it")
     return Route(tuple((channel, 1.0) for channel in channels), 1.0, sum(each.latency_s for each in channels))
+
+
+def expected_s(route: Route, size_bytes: float) -> float:
+    """Return the seconds that a new transfer would take if those under way stayed and shared evenly; inf if it cannot."""
+    rate = route.cap_bytes_per_s
+    for channel, streams in route.hops:
+        level = channel.capacity_bytes_per_s / (sum(channel.flows.values()) + streams)
+        rate = min(rate, level * route.streams)
+    return route.latency_s + (size_bytes / rate if rate else inf)

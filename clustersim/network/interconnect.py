@@ -103,27 +103,34 @@ class Interconnect:
 
     def from_host(self, place: Place) -> Route:
         """Return the route from the memory of its hosts; without channels where accelerators share it."""
-        return self._known("host/out", place)
+        return self.spill(place, "host_memory", "accelerators")
 
     def to_host(self, place: Place) -> Route:
         """Return the route to the memory of its hosts."""
-        return self._known("host/in", place)
+        return self.spill(place, "accelerators", "host_memory")
 
     def from_local_store(self, place: Place) -> Route:
         """Return the route from the drives of its nodes, each holding what its accelerators need."""
-        return self._known("local_store/out", place)
+        return self.spill(place, "local_store", "accelerators")
 
     def to_local_store(self, place: Place) -> Route:
         """Return the route to the drives of its nodes."""
-        return self._known("local_store/in", place)
+        return self.spill(place, "accelerators", "local_store")
 
     def from_remote_store(self, place: Place) -> Route:
         """Return the route from the cluster's remote store."""
-        return self._known("remote_store/out", place)
+        return self.spill(place, "remote_store", "accelerators")
 
     def to_remote_store(self, place: Place) -> Route:
         """Return the route to the cluster's remote store."""
-        return self._known("remote_store/in", place)
+        return self.spill(place, "accelerators", "remote_store")
+
+    def spill(self, place: Place, source: str, target: str) -> Route:
+        """Return the route between two of a place's "accelerators", "host_memory", "local_store" and "remote_store".
+
+        All pass host memory; drives and stores are reached by links of their own from there.
+        """
+        return self._known(f"{source}>{target}", place)
 
     # ---- failures ------------------------------------------------------------------------------------------------
 
@@ -227,18 +234,22 @@ class Interconnect:
         return _Reach(min(whole, port * max(1.0, node.nics_per_accelerator)), whole)
 
     def _store(self, kind: str, place: Place) -> Route:
-        what, way = kind.split("/")
+        source, target = kind.split(">")
         wired, _ = self.clusters[place.cluster]
+        links = {"local_store": wired.local_store, "remote_store": wired.remote_store}
+        ends = (source, "out"), (target, "in")
         hops = _Hops()
         total = place.num_accelerators
         for share in place.shares:
             part = len(share.accelerators) / total
-            self._host(hops, place.cluster, share, way, part)
-            if what != "host":
-                link = wired.local_store if what == "local_store" else wired.remote_store
-                self._drives(hops, f"{place.cluster}/{share.node}/{kind}", link, part)
-        if what == "remote_store" and wired.remote_store_total_bytes_per_s is not None:
-            hops.add(1.0, self._make(f"{place.cluster}/{kind}", wired.remote_store_total_bytes_per_s))
+            for what, way in ends:
+                if what == "accelerators":
+                    self._host(hops, place.cluster, share, "in" if way == "out" else "out", part)
+                elif what in links:
+                    self._drives(hops, f"{place.cluster}/{share.node}/{what}/{way}", links[what], part)
+        for what, way in ends:
+            if what == "remote_store" and wired.remote_store_total_bytes_per_s is not None:
+                hops.add(1.0, self._make(f"{place.cluster}/{what}/{way}", wired.remote_store_total_bytes_per_s))
         return hops.route(total)
 
     def _drives(self, hops: _Hops, name: str, link: Link, share: float) -> None:

@@ -135,8 +135,6 @@ def _transfers(m: Metrics) -> Figure:
     moved = m["kv_transfer"]
     times = (("median", moved["p50_s"]), ("99 % within", moved["p99_s"]))
     small = [f"{name} {duration(seconds)}" for name, seconds in times if seconds is not None]
-    if moved["mean_link_utilisation"] is not None:
-        small.append(f"links {_percent(moved['mean_link_utilisation'])} in use")
     return Figure("KV moved", si(moved["bytes"], "B"), "", ", ".join(small))
 
 

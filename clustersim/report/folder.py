@@ -17,7 +17,6 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from clustersim.report import whole
 from clustersim.report.html import html_pieces
 from clustersim.report.trace import trace
 from clustersim.report.whole import all_or_nothing
+from clustersim.report.yaml_text import yaml_text
 from clustersim.results.result import Result
 
 #: Every file a run may write, in the order in which they are written and listed.
@@ -82,17 +82,8 @@ def scenario_yaml(result: Result) -> str:
 
 def resolved_yaml(scenario: Mapping[str, Any], file: str = "scenario.yaml") -> str:
     """Return a resolved scenario, given as plain data, as the text of a `file` that runs."""
-    from ruamel.yaml import YAML
-
-    yaml = YAML()
-    yaml.default_flow_style = False
-    yaml.width = 4096
-    stream = StringIO()
-    stream.write(
-        f"# As clustersim {_version('clustersim')} resolved it; run it with: clustersim run {file}\n"
-    )
-    yaml.dump(scenario, stream)
-    return stream.getvalue()
+    head = f"# As clustersim {_version('clustersim')} resolved it; run it with: clustersim run {file}\n"
+    return head + yaml_text(scenario)
 
 
 def _resolved(result: Result) -> dict[str, Any]:

@@ -23,6 +23,8 @@ def capacity_per_s(plan: DeploymentPlan, served: Served) -> float:
         return 0.0
     inputs = rows["input_tokens"][taken].astype(float)
     computed = inputs - rows["cached_tokens"][taken]
+    if plan.deployment.prefill_by is not None:
+        computed = np.zeros_like(inputs)
     outputs = (rows["thinking_tokens"] + rows["answer_tokens"])[taken].astype(float)
     full = _Full(plan, inputs, computed, outputs)
     budget = plan.deployment.scheduler.max_step_tokens
@@ -49,6 +51,9 @@ class _Full:
         whole = budget * layout.attention_dp * layout.pp
         mean = float(self.computed.mean())
         decodes = float(self.outputs.mean()) - 1
+        if mean == 0:  # prefilled elsewhere
+            step_s = self.plan.step_time.decode(self.batch).at(self.batch * self.context)
+            return self.batch / (max(decodes, 1.0) * step_s)
         batch = self.batch if decodes else 0
         room = max(1.0, whole - batch) / mean
         if not decodes:

@@ -14,10 +14,11 @@ from clustersim.cost.account import Account, account
 from clustersim.economics.prices import Cost
 from clustersim.errors import InputError
 from clustersim.metrics import latency_stats, time_average
-from clustersim.records import FINISHED, ROLES, STATUS, Floats, RequestRecords, TaskRecords
+from clustersim.records import FINISHED, ROLES, STATUS, Floats, RequestRecords, TaskRecords, TransferRecords
 from clustersim.results import timeline as timelines
 from clustersim.results.energy import Bill, bill
 from clustersim.results.published import against
+from clustersim.results.prefilled import transfer_metrics
 from clustersim.results.regime import RULE, Load, load_of
 from clustersim.results.served import Served, good, mean_kv_blocks, serve
 from clustersim.results.tasks import deployments_used, task_frame, task_metrics
@@ -62,10 +63,11 @@ def summarise(
     runs: Mapping[str, Floats],
     first_replica: list[int],
     cpu_s: float,
+    transfers: TransferRecords | None = None,
 ) -> Result:
     """Return the result that follows from the records of a run."""
     window = _window(scenario, records)
-    served = [serve(records, runs, plan, first_replica[plan.index], window) for plan in plans]
+    served = [serve(records, runs, plans, plan, first_replica[plan.index], window) for plan in plans]
     accounts = [account(plan.cost, view.runs) for plan, view in zip(plans, served, strict=True)]
     bills = [bill(*each) for each in zip(plans, served, accounts, strict=True)]
     loads = [load_of(plan, view, _is_open(scenario, plan)) for plan, view in zip(plans, served, strict=True)]
@@ -74,6 +76,9 @@ def summarise(
     ]
     frame_of_tasks = task_frame(scenario, tasks, records, plans, served, bills)
     every = [_deployment(scenario, *each) for each in zip(plans, served, accounts, bills, loads, strict=True)]
+    if transfers is not None and transfers.num:
+        for plan, values in zip(plans, every, strict=True):
+            values |= transfer_metrics(transfers, first_replica[plan.index], plan.max_replicas, window)
     metrics: dict[str, Any] = {
         "scenario": scenario.name,
         "seed": seed,
@@ -271,7 +276,8 @@ def _token_time(served: Served, spent: Account) -> dict[str, float]:
 def _together(every: list[dict[str, Any]], served: list[Served], scenario: Scenario) -> dict[str, Any]:
     """Return the metrics of all deployments as one: latencies of all requests, sums of what adds up."""
     names = served[0].requests
-    rows = {name: np.concatenate([view.requests[name] for view in served]) for name in names}
+    own = [view for view in served if not view.prefills]
+    rows = {name: np.concatenate([view.requests[name] for view in own]) for name in names}
     runs = {name: np.concatenate([view.runs[name] for view in served]) for name in served[0].runs}
     slices = {name: np.concatenate([view.slices[name] for view in served]) for name in served[0].slices}
     whole = Served(rows, runs, slices, served[0].window_s)

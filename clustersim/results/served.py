@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from clustersim.cost.curve import totals
 from clustersim.records import FINISHED, REJECTED, Floats, RequestRecords
+from clustersim.results.prefilled import as_prompts, decoded_by
 from clustersim.scenario.plan import DeploymentPlan
 from clustersim.workload.workload import Slo, Workload
 
@@ -33,6 +34,8 @@ class Served:
     slices: Mapping[str, Floats]
     """Runs, cut where steps of one run differ: start_s, end_s, num_steps, batch."""
     window_s: tuple[float, float]
+    prefills: bool = False
+    """Whether this deployment prefills for another, whose requests these are."""
 
     @property
     def length_s(self) -> float:
@@ -143,17 +146,21 @@ def mean_kv_blocks(runs: Mapping[str, Floats], block_size: int) -> Floats:
 def serve(
     records: RequestRecords,
     runs: Mapping[str, Floats],
+    plans: list[DeploymentPlan],
     plan: DeploymentPlan,
     first_replica: int,
     window_s: tuple[float, float],
 ) -> Served:
     """Return the view of one deployment."""
     issued = np.isfinite(records.column("arrival_s"))
-    mine = issued & (records.column("deployment") == plan.index)
+    decoders = decoded_by(plans, plan)
+    mine = issued & np.isin(records.column("deployment"), decoders or [plan.index])
     requests = _rows({name: records.column(name) for name in (*records.FLOATS, *records.INTS)}, mine)
     last = first_replica + plan.deployment.replicas
     mine_runs = _rows(runs, (runs["replica"] >= first_replica) & (runs["replica"] < last))
-    return Served(requests, mine_runs, _slices(mine_runs, plan), window_s)
+    if decoders:
+        requests = as_prompts(requests)
+    return Served(requests, mine_runs, _slices(mine_runs, plan), window_s, bool(decoders))
 
 
 def _rows(columns: Mapping[str, NDArray[Any]], mine: NDArray[np.bool_]) -> dict[str, Floats]:

@@ -6,19 +6,22 @@ import numpy as np
 import pandas as pd
 
 from clustersim.cost.account import Account
+from clustersim.errors import InputError
 from clustersim.metrics import Boxes, step_integral
 from clustersim.records import Floats
 from clustersim.results.energy import Bill
 from clustersim.results.served import Served, mean_kv_blocks
 from clustersim.scenario.plan import DeploymentPlan
 
-BINS = 400
+BINS, MAX_BINS = 400, 1_000_000
 
 
 def edges(end_s: float, bin_s: float) -> Floats:
     """Return the edges of the bins over [0, end_s]."""
     if bin_s <= 0:
         return np.linspace(0.0, max(end_s, 1e-9), BINS + 1)
+    if end_s / bin_s > MAX_BINS:
+        raise InputError(f"timeline_bin makes {end_s / bin_s:,.0f} rows of {end_s:,.0f} s; {MAX_BINS:,} is the most")
     return np.arange(0.0, end_s + bin_s, bin_s)
 
 

@@ -26,6 +26,8 @@ from clustersim.models.layout import (
     weight_bytes_per_rank,
 )
 from clustersim.scenario.accuracy import Ability, ability_of, task_problems
+from clustersim.scenario.bounds import bound_problems
+from clustersim.scenario.operability import operation_problems
 from clustersim.scenario.schema import Cluster, Deployment, Scenario
 from clustersim.units import GIGA
 from clustersim.workload.workload import Workload
@@ -187,14 +189,10 @@ def _problems(scenario: Scenario) -> Iterator[tuple[Key, str]]:
         elif workload.to is not None and workload.to not in names:
             yield ("workloads", index, "to"), unknown("deployment", workload.to, names)
         yield from task_problems(("workloads", index, "tasks"), workload, scenario)
-        loop = workload.closed_loop
-        if loop and workload.num_requests is None and scenario.horizon_s is None and workload.trace is None:
-            yield (
-                ("workloads", index),
-                "a closed loop never ends: give it num_requests, or the scenario a horizon",
-            )
+    yield from bound_problems(scenario)
     if ok:
         yield from _room(scenario, by_name)
+        yield from operation_problems(scenario)
         for each in _plans(scenario):
             yield from _fits(each)
 

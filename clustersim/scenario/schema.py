@@ -23,10 +23,11 @@ from clustersim.scenario.operation import Retries, Startup, Update
 from clustersim.scenario.published import Published
 from clustersim.scenario.warm_up import WarmUp
 from clustersim.scenario.warm_up.rules import Fraction, NoWarmUp
+from clustersim.serving.admission import Admission
 from clustersim.serving.autoscalers import Autoscaler
 from clustersim.serving.routers import Router
 from clustersim.serving.schedulers import Scheduler
-from clustersim.units import BytesPerSecond, PositiveSeconds, Seconds
+from clustersim.units import Bytes, BytesPerSecond, PositiveSeconds, Seconds
 from clustersim.workload.arrivals.all_at_once import AllAtOnce
 from clustersim.workload.workload import Workload
 
@@ -72,6 +73,22 @@ class KvTransfer(Value):
     prefill, when the decoding replica has room."""
 
 
+class KvTier(Value):
+    """Where KV goes that the accelerators' memory has no room for."""
+
+    where: Literal["host_memory", "local_store", "remote_store"]
+    """Memory or drives of the replica's own nodes, or the cluster's remote store, which all replicas of one model and KV
+    format share."""
+    capacity_bytes: Bytes
+    """Of the remote store in all, of the others for each replica."""
+    store: Literal["when_evicted", "when_computed"] = "when_evicted"
+    """What is written to it: what gives way in the tier before it (in the accelerators' memory, if it is the first),
+    or besides whatever is computed, at once, so that others find it and it outlives the replica."""
+    load: Literal["always", "when_faster"] = "always"
+    """Whether what it has of a prefix is loaded in any case, or only where that is expected to take less time than to
+    compute it on an idle replica."""
+
+
 class Deployment(Value):
     """Replicas of one model on one cluster, behind a router."""
 
@@ -79,7 +96,8 @@ class Deployment(Value):
     model: ModelRef
     on: str
     """Name of the cluster."""
-    replicas: Annotated[int, Field(ge=1)] = 1
+    replicas: Annotated[int, Field(ge=0)] = 1
+    """At the start; as long as the run lasts without an autoscaler."""
     parallelism: Parallelism = Parallelism()
     precision: Precision | None = None
     """Formats of weights, activations and KV cache; those of the published checkpoint if not given."""
@@ -91,6 +109,8 @@ class Deployment(Value):
     router: Annotated[Router, OneOf("router")] = Field(
         default="least_outstanding_requests", validate_default=True
     )
+    admission: Annotated[Admission, OneOf("admission")] = Field(default="accept_all", validate_default=True)
+    """Who is turned away when there is more than the deployment can do."""
     serving_engine: ServingEngineRef = Field(default="vllm-v1", validate_default=True)
     autoscaler: Annotated[Autoscaler, OneOf("autoscaler")] | None = None
     """How many replicas there are as load changes; always `replicas` if not given."""
@@ -98,6 +118,8 @@ class Deployment(Value):
     retries: Retries = Retries()
     prefix_caching: bool = True
     """Whether KV of inputs that begin alike is computed once and kept while there is room (vLLM V1's default)."""
+    kv_tiers: tuple[KvTier, ...] = ()
+    """Where the KV of prefixes goes that the accelerators have no room for, the fastest first; nowhere if not given."""
     prefill_by: str | None = None
     """Name of the deployment that prefills this one's prompts and sends it their KV; this one itself if not given."""
     kv_transfer: KvTransfer = KvTransfer()

@@ -14,15 +14,13 @@ class Adapters:
     over, and an adapter is loaded from host memory within the step that first needs it, which takes `load_s` longer.
     """
 
-    __slots__ = ("_idle", "_users", "load_s", "loading_s", "num_loads", "num_slots", "records")
+    __slots__ = ("_idle", "_loading_s", "_users", "load_s", "num_slots", "records")
 
     def __init__(self, records: RequestRecords, num_slots: int, load_s: float) -> None:
         self.records = records
         self.num_slots = num_slots
         self.load_s = load_s
-        self.num_loads = 0
-        self.loading_s = 0.0
-        """What the step being planned takes longer."""
+        self._loading_s = 0.0
         self._users: dict[int, int] = {}
         self._idle: OrderedDict[int, None] = OrderedDict()
 
@@ -43,8 +41,8 @@ class Adapters:
         if adapter in self._idle:
             del self._idle[adapter]
             return
-        self.num_loads += 1
-        self.loading_s += self.load_s
+        self.records.adapter_loads[request] += 1
+        self._loading_s += self.load_s
         while len(self._users) + len(self._idle) > self.num_slots:
             self._idle.popitem(last=False)
 
@@ -58,8 +56,13 @@ class Adapters:
             del self._users[adapter]
             self._idle[adapter] = None
 
+    def take_loading_s(self) -> float:
+        """Return by how much the step that was just planned takes longer, for the adapters that it needs first."""
+        seconds, self._loading_s = self._loading_s, 0.0
+        return seconds
+
     def clear(self) -> None:
         """Lose all, as when the replica dies."""
         self._users.clear()
         self._idle.clear()
-        self.loading_s = 0.0
+        self._loading_s = 0.0

@@ -65,6 +65,8 @@ class Batch:
         self._answers: list[tuple[int, int, int]] = []  # (counter, request, finish): first answer token
         self._now = 0.0  # the last step boundary
         self._preempted = False  # in this plan: the next step may admit again
+        self.stalled = False
+        """Set by a scheduler whose next step only prefills: the sequences that decode stand still in it."""
         self._cancelled: dict[int, float] = {}  # request -> time from which on a boundary takes it off
 
     # ---- what a scheduler does -------------------------------------------------------------------------------
@@ -82,6 +84,11 @@ class Batch:
         if request in self.remote:
             return 0
         return self.prefill_length(request) - self.sharing.cached(request)
+
+    def tokens_to_prefill(self) -> int:
+        """Return the tokens that this replica has yet to take up: of requests that wait, and of prompts in progress."""
+        rest = sum(self.prefill_length(request) - done for request, done in self.computed.items())
+        return rest + sum(map(self.to_prefill, self.waiting))
 
     def num_slots_taken(self) -> int:
         """Return the sequences that count against the batch's limit: those in it, and those whose KV is on its way."""
@@ -287,13 +294,14 @@ class Batch:
         """Return how many steps the batch goes on unchanged if nobody arrives.
 
         While somebody waits they end where a prefix is evicted: then less may be enough to let the first of them in.
+        So they do where a slower tier takes what is evicted, at that time.
         """
         finishes, running = self._finishes, self.running
         while running.get(finishes[0][1]) != finishes[0][0]:
             heappop(finishes)  # a preempted sequence
         kv = self.kv
         steps = kv.steps_that_fit(self.counter, finishes[0][0] - self.counter)
-        if kv.idle and self.waiting:
+        if kv.idle and (self.waiting or kv.below is not None):
             steps = min(steps, kv.steps_that_fit(self.counter, steps, kv.idle) + 1)
         return steps
 

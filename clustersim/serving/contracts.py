@@ -30,10 +30,10 @@ class Queue(Protocol):
         """Queue a request that arrives."""
 
     def appendleft(self, request: int, /) -> None:
-        """Queue a preempted request, or one that was passed over."""
+        """Queue a preempted request, or put one back that was removed to be passed over."""
 
     def popleft(self) -> int:
-        """Take the head."""
+        """Take the head: it is admitted."""
 
     def remove(self, request: int, /) -> None:
         """Take a request wherever it is."""

@@ -53,8 +53,14 @@ class Below(Protocol):
     def take(self, prefix: Prefix, start: int, end: int) -> None:
         """Tokens `start` to `end` of an idle prefix are leaving the cache."""
 
+    def computed(self, prefix: Prefix, start: int, end: int) -> None:
+        """Tokens `start` to `end` of a prefix have come into the cache."""
+
     def drop(self, prefix: Prefix) -> None:
         """Nobody will ask for a prefix again."""
+
+    def clear(self) -> None:
+        """The replica has died."""
 
 
 class KvCache:
@@ -180,8 +186,11 @@ class KvCache:
         and the sequence's own blocks beyond its prefix are still to be freed.
         """
         parent = prefix.parent
+        start = parent.tokens if parent else 0
+        if self.below is not None and not prefix.dropped:
+            self.below.computed(prefix, prefix.held if prefix.resident else start, tokens)
         prefix.held = tokens
-        prefix.blocks = (tokens - (parent.tokens if parent else 0)) // self.block_size
+        prefix.blocks = (tokens - start) // self.block_size
         if prefix.resident:
             return
         prefix.resident = True
@@ -227,6 +236,8 @@ class KvCache:
                 at.resident = False
                 at = at.parent
         self._idle.clear()
+        if self.below is not None:
+            self.below.clear()
         self.used = self.idle = self.reserved = self.num_decoding = 0
         self._phases = [0] * self.block_size
 

@@ -58,11 +58,14 @@ class Replica(Batch):
 
         self.chunks: list[tuple[int, int]] = []
         """(request, tokens) that the step in progress prefills."""
+        self.on_idle: Callable[[float], None] | None = None
+        """Told of the time when there is no step to take."""
         self._steps = 0  # steps planned in the run in progress; 0: idle
         self._open = False
         self._busy = False  # inside _advance: arrivals are seen when it plans
         self._queued = 0
         self._duration = 0.0
+        self._load_s = 0.0  # of that, what loading adapters adds
         self._shape = _NO_PREFILL
         self._wake: Event | None = None
         self._orders: list[
@@ -121,8 +124,18 @@ class Replica(Batch):
             return
         due = now * (1 + _SAME)
         self._orders.append((due, partial(kv.drop, prefix)))
-        if kv.idle and not self.chunks and kv.used + kv.idle + self._growth(self._steps) > kv.num_blocks:
-            self._cut_short(due)  # steps after it evict less
+        evicts = kv.idle and kv.used + kv.idle + self._growth(self._steps) > kv.num_blocks
+        if not self.chunks and (evicts or kv.below is not None):
+            self._cut_short(due)  # steps after it evict less, and a tier that others use has room
+
+    def withdraw(self, request: int, now: float) -> None:
+        """Take a request that was never in a batch off the queue: the next plan, at `now` or later, is without it."""
+        if self._orders and request not in self.waiting:
+            self.abandon(request, now)  # it is yet to be queued
+            return
+        self._remove(request)
+        if self._steps and self.waiting and not self.chunks:
+            self._cut_short(now)
 
     def join(self, request: int, now: float) -> None:
         """The KV of a remote request has arrived: it decodes from the step after the next boundary on."""
@@ -137,17 +150,14 @@ class Replica(Batch):
 
         Steps that ended before `now` count; the one in progress is lost. Requests that were being cancelled are.
         """
-        if self._steps and not self.chunks:
-            curve, batch = self.step_times.decode(self.kv.num_decoding), self.kv.num_decoding
-            since = (now - self._now) * (1 - _SAME)
-            done = curve.steps_to_reach(self.context, batch, since, self._steps)
-            if curve.total(self.context, batch, done) > since:
-                done -= 1
-            if done > 0:
-                self._steps, self._duration = done, curve.total(self.context, batch, done)
-                self._busy = True
-                self._end_run()
-                self._busy = False
+        done = self._steps_done(now)
+        self._busy = True
+        if done:
+            curve = self.step_times.decode(self.kv.num_decoding)
+            self._steps, self._duration = done, curve.total(self.context, self.kv.num_decoding, done)
+            self._end_run()
+        self._follow_orders(float("inf"))
+        self._busy = False
         for request in self._cancelled:
             self._write_off(request, now)
         self._cancelled.clear()
@@ -168,6 +178,40 @@ class Replica(Batch):
         self.context = self._steps = 0
         self._wake = None
         return lost
+
+    def _steps_done(self, now: float) -> int:
+        """Return the steps of the decode run in progress that ended before `now`."""
+        if not self._steps or self.chunks or self._load_s:
+            return 0
+        curve, batch = self.step_times.decode(self.kv.num_decoding), self.kv.num_decoding
+        since = (now - self._now) * (1 - _SAME)
+        done = curve.steps_to_reach(self.context, batch, since, self._steps)
+        return done - 1 if curve.total(self.context, batch, done) > since else done
+
+    def settle(self, now: float) -> None:
+        """Let steps that ended before `now` evict what they did, for one who asks what is in the cache."""
+        kv, steps = self.kv, self._steps
+        if self._busy or not kv.idle or kv.used + kv.idle + self._growth(steps) <= kv.num_blocks:
+            return
+        done = self._steps_done(now)
+        if done:
+            end = self._now + self._duration
+            curve = self.step_times.decode(kv.num_decoding)
+            self._steps, self._duration = done, curve.total(self.context, kv.num_decoding, done)
+            self._busy = True
+            self._end_run()
+            self._busy = False
+            self._steps, self._duration = steps - done, end - self._now
+
+    def blocks_used(self, now: float) -> int:
+        """Return the KV blocks of the batch at time `now`, in the middle of a run."""
+        return self.kv.used + self._growth(self._steps_done(now))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has nothing to do, now or later, and holds no KV for another replica."""
+        ours = self.waiting or self.running or self.loading or self.held or self._orders
+        return not (ours or self._steps or self._busy or self._wake)
 
     def _order(self, act: Callable[[], Any], now: float) -> None:
         """Do something at the first step boundary after `now`; at once where no step is in progress."""
@@ -222,29 +266,31 @@ class Replica(Batch):
 
     def _start_run(self) -> None:
         self._queued = len(self.waiting)
-        self._preempted = False
+        self._preempted = self.stalled = False
         chunks = self.chunks = self.scheduler.plan(self)
+        if self.on_room is not None:
+            self._queued = len(self.waiting)  # who has room now did not wait for it
         batch = self.kv.num_decoding
+        load_s = self._load_s = 0.0 if self.adapters is None else self.adapters.take_loading_s()
         if chunks:
             self._steps = 1
             self._open = False
-            duration = self._prefill_time(batch)
-            if self.adapters is not None:
-                duration += self.adapters.loading_s
-                self.adapters.loading_s = 0.0
-            self._duration = duration
+            duration = self._duration = self._prefill_time(0 if self.stalled else batch) + load_s
             if self.on_chunks is not None:
                 self.on_chunks(self, self._now, duration)
         elif batch:
-            told = self._preempted or self._cancelled or self._orders
+            told = self._preempted or self._cancelled or self._orders or load_s
             steps = self._steps = 1 if told else self._steps_ahead()
             self._open = self.scheduler.open_to_arrivals(self)
-            duration = self._duration = self.step_times.decode(batch).total(self.context, batch, steps)
+            duration = self.step_times.decode(batch).total(self.context, batch, steps) + load_s
+            self._duration = duration
         else:
             self._steps = 0
             if self._orders:
                 self._follow_orders(float("inf"))
                 self._rouse(self._now)
+            elif self.on_idle is not None:
+                self.on_idle(self._now)
             return
         self._sleep_until(self._now + duration)
 
@@ -258,11 +304,13 @@ class Replica(Batch):
             keys += end
             largest = max(largest, chunk)
         self._shape = (tokens, pairs, keys, len(self.chunks), largest)
-        return self.step_times.mixed(batch, self.context, *self._shape)
+        return self.step_times.mixed(batch, self.context if batch else 0, *self._shape)
 
     def _end_run(self) -> None:
         steps, start, kv, chunks = self._steps, self._now, self.kv, self.chunks
-        batch, context = kv.num_decoding, self.context
+        batch, context, stalled = kv.num_decoding, self.context, 0
+        if self.stalled:
+            steps, batch, context, stalled = 0, 0, 0, batch
         shape = self._shape if chunks else _NO_PREFILL
         kv.used += self._growth(steps)
         kv.reserved = 0
@@ -284,13 +332,16 @@ class Replica(Batch):
             if self.computed.get(request) == self.prefill_length(request):
                 ended.append(request)
         self.runs.append(
-            (self.index, start, now, steps, batch, context, *shape, len(ended), kv.used, self._queued)
+            (self.index, start, now, steps or 1, batch, context, *shape, len(ended), kv.used, self._queued, stalled)
         )
         if self._orders:
             self._follow_orders(now)
         self._pass_finishes()
         for request in ended:
-            self._end_prefill(request)
+            if request in self.computed:
+                self._end_prefill(request)
+            else:  # abandoned at this very boundary
+                self.records.lost_tokens[request] += 1
         self.chunks = []
 
     def _follow_orders(self, now: float) -> None:

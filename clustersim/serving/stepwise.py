@@ -18,7 +18,7 @@ class StepwiseReplica(Replica):
         return 1
 
     def _tick(self, steps: int) -> None:
-        assert steps == 1
+        assert steps == (0 if self.stalled else 1)
         decoding = [offset + self.counter for offset in self._offsets.values()]
         assert self.context == sum(tokens + 1 for tokens in decoding)
         apart = {**self.computed, **self.loading, **self.held}

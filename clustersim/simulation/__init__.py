@@ -31,4 +31,5 @@ def simulate(scenario: Scenario, seed: int | None = None, progress: Progress | N
         world.runs.columns(),
         world.first_replica,
         time.process_time() - started,
+        transfers=world.transfers,
     )

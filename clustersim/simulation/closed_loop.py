@@ -44,6 +44,7 @@ class ClosedLoop:
         self.issued = 0
         self.refused = 0
         self.asking = False
+        self.wait_s = 0.0
         if self.limit is None or self.world.total is None:
             self.world.total = None
         else:
@@ -55,18 +56,20 @@ class ClosedLoop:
         for _ in range(users):
             self._ask(0.0)
 
-    def answered(self, now: float) -> None:
-        """One user has an answer, or was refused."""
+    def answered(self, now: float, wait_s: float = 0.0) -> None:
+        """One user has an answer, or was refused, and asks again in `wait_s` seconds at the earliest."""
         if self.asking:
+            self.wait_s = wait_s
             return  # refused at once: `_ask` goes on
-        if self.think_s:
-            self.world.env.process(self._think(now + self.think_s))
+        pause_s = max(self.think_s, wait_s)
+        if pause_s:
+            self.world.env.process(self._pause(now, pause_s))
         else:
             self._ask(now)
 
-    def _think(self, until: float) -> Generator[Event, None, None]:
-        yield self.world.env.timeout(self.think_s)
-        self._ask(until)
+    def _pause(self, now: float, seconds: float) -> Generator[Event, None, None]:
+        yield self.world.env.timeout(seconds)
+        self._ask(now + seconds)
 
     def _ask(self, now: float) -> None:
         """Send a user's next request; one that is refused is answered at once, so the user asks again."""
@@ -79,10 +82,12 @@ class ClosedLoop:
             if self.source.delay_s:
                 self.world.env.process(self._enter(row, now + self.source.delay_s))
                 return
-            self.asking = True
+            self.asking, self.wait_s = True, 0.0
             accepted = self.source.begin(row, now)
             self.asking = False
-            if accepted:
+            if self.wait_s:
+                self.answered(now, self.wait_s)
+            if accepted or self.wait_s:
                 return
         raise InputError(
             f'workload "{self.workload.name}": {_MAX_REJECTED} requests in a row are longer than the '

@@ -51,6 +51,8 @@ class Handover:
         self.num_layers = decode.plan.deployment.model.num_layers
         self.bytes_per_token = decode.plan.kv_bytes_per_token
         self.transits: dict[int, Transit] = {}
+        self._stuck: list[tuple[int, Transit]] = []
+        """Requests whose next replica none is up for."""
         for replica in decode.replicas:
             replica.on_room = self._room
 
@@ -67,22 +69,50 @@ class Handover:
             self._to_prefill(request, transit, now)
 
     def _to_prefill(self, request: int, transit: Transit, now: float) -> None:
+        if not self.prefill.num_up:
+            self._stuck.append((request, transit))
+            self.decode.wake(now)
+            return
         index = self.prefill.choose(request)
         self.prefill.load(request, index)
         self.prefill.rest(request, index)
         transit.source = source = self.prefill.replicas[index]
         if not self.layer_wise or transit.target is None:
             self.world.records.replica[request] = source.index
-            source.submit(request, now, transit.left)
+            self.prefill.queue(request, index, now, transit.left)
         else:
-            source.submit_late(request, now, transit.left)
+            self.prefill.queue(request, index, now, transit.left, late=True)
 
     def _to_decode(self, request: int, transit: Transit, left: int, now: float) -> None:
+        if not self.decode.num_up:
+            self._stuck.append((request, transit))
+            self.decode.wake(now)
+            return
         index = self.decode.choose(request)
         self.decode.load(request, index)
         transit.target = target = self.decode.replicas[index]
         self.world.records.replica[request] = target.index
         target.submit_late(request, now, left, remote=True)
+
+    def resume(self, now: float) -> None:
+        """A replica came up: go on with what waited for one."""
+        stuck, self._stuck = self._stuck, []
+        for request, transit in stuck:
+            if self.transits.get(request) is not transit:
+                continue  # cancelled, or lost with its other replica
+            if transit.prefilled:
+                assert transit.source is not None
+                self._to_decode(request, transit, transit.source.left[request], now)
+            else:
+                self._to_prefill(request, transit, now)
+
+    def to_prefill(self) -> list[int]:
+        """Return the requests on their way that have no prefilling replica yet."""
+        return [request for request, transit in self.transits.items() if transit.source is None]
+
+    def to_decode(self) -> list[int]:
+        """Return the requests on their way that have no decoding replica yet."""
+        return [request for request, transit in self.transits.items() if transit.target is None]
 
     # ---- what replicas tell ----------------------------------------------------------------------------------
 
@@ -174,13 +204,6 @@ class Handover:
         self.world.transfers.end_s[transit.row] = now
         transit.target.join(request, now)
         transit.source.release(request, now)
-        if self.prefill.lifecycle is not None:
-            index = transit.source.index - self.prefill.first_replica
-            self.world.after(0.0, lambda _event: self._idle(index))
-
-    def _idle(self, index: int) -> None:
-        assert self.prefill.lifecycle is not None
-        self.prefill.lifecycle.idle(index, self.world.env.now)
 
     # ---- what goes wrong -------------------------------------------------------------------------------------
 
@@ -197,25 +220,29 @@ class Handover:
         if target is not None:
             self.decode.unload(request, target)
         # Whoever has made tokens writes them down.
-        if transit.prefilled:
+        if transit.prefilled and target is not None:
             assert source is not None
-            assert target is not None
             target.cancel(request, now)
             source.abandon(request, now)
             return True
         if target is not None:
             target.abandon(request, now)
         if source is not None:
-            source.cancel(request, now)
+            self.prefill.take_off(request, source, now)
         else:
             self.decode.write_off(request, now, transit.left)
         return True
 
-    def forget(self, request: int, dead: Replica, now: float) -> bool:
-        """A replica died with a request: take it off the other one; False if it was not between them."""
+    def forget(self, request: int, dead: Replica, now: float) -> int | None:
+        """A replica died with a request: take it off the other one; None if it was not between them.
+
+        Else return the output tokens that it has made so far.
+        """
         transit = self.transits.pop(request, None)
         if transit is None:
-            return False
+            return None
+        records = self.world.records
+        output = records.thinking_tokens[request] + records.answer_tokens[request]
         for flow in transit.flows:
             self.world.flows.cancel(flow)
         source, target = transit.source, transit.target
@@ -223,10 +250,10 @@ class Handover:
             self.prefill.unload(request, source)
         if target is not None:
             self.decode.unload(request, target)
-        for replica in (source, target):
+        for front, replica in ((self.prefill, source), (self.decode, target)):
             if replica is not None and replica is not dead:
-                replica.abandon(request, now)
-        return True
+                front.abandon(request, replica, now)
+        return output - (transit.left or output) + transit.prefilled
 
 
 def connect(world: World, fronts: list[Front]) -> None:

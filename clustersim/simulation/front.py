@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Iterator
 from math import nan
 from typing import TYPE_CHECKING
 
 from clustersim.randomness import stream
-from clustersim.records import CANCELLED, LOST, REJECTED
+from clustersim.records import CANCELLED, LOST, REJECTED, SHED
 from clustersim.scenario.plan import DeploymentPlan
 from clustersim.serving.kv_cache import KvCache
 from clustersim.serving.replica import Replica
 from clustersim.serving.routers import Load, Targets
 from clustersim.serving.stepwise import StepwiseReplica
+from clustersim.serving.admission.accept_all import AcceptAll
+from clustersim.simulation.facts import SameFacts, key_of, queue_s, replica_facts
+from clustersim.simulation.gate import Gate
+from clustersim.simulation.offload import Offload
 from clustersim.workload.tasks import Call
 
 if TYPE_CHECKING:
@@ -51,8 +56,14 @@ class Front:
             self.loads, self.tokens, self._cached, self._session,
             input_tokens=lambda request: self.records.input_tokens[request],
             rng=stream(world.seed, deployment.name, "router"),
+            holders=self._holders,
+            key=lambda request: key_of(world, request),
+            facts=SameFacts(plan.max_replicas, lambda: replica_facts(self)),
+            queue_s=lambda index: queue_s(self, index),
+            ttft_limit_s=world.ttft_limit_s,
         )  # fmt: skip
         self._choose = deployment.router.start(self.targets)
+        self.gate = None if isinstance(deployment.admission, AcceptAll) else Gate(self)
         replica = StepwiseReplica if world.scenario.engine.mode == "stepwise" else Replica
         parallelism = deployment.parallelism
         self.replicas = [
@@ -63,6 +74,8 @@ class Front:
             )
             for index in range(plan.max_replicas)
         ]  # fmt: skip
+        self.offload = Offload(world, self) if deployment.kv_tiers else None
+        """To the tiers below its replicas' caches."""
         self._inbox: list[Call] = []
         self._inbox_at = -1.0
 
@@ -74,13 +87,16 @@ class Front:
         return True
 
     def admits(self, request: int, now: float) -> bool:
-        """Note that a request came through the frontend; False, and it is rejected, if no replica could hold it."""
+        """Note that a request came through the frontend; False, and written down, if it is refused.
+
+        It is rejected if no replica could hold it, shed if the admission policy does not let it in.
+        """
         self.records.entered_s[request] = now
         self.num_entered += 1
         if self.tokens(request) > self.longest:
             self.records.status[request] = REJECTED
             return False
-        return True
+        return self.gate is None or self.gate.lets_in(request, now)
 
     def route(self, request: int, now: float, left: int | None = None) -> None:
         """Send a request to the replica where its KV is, else where the router says; park it where none is up.
@@ -89,10 +105,9 @@ class Front:
         """
         if self.num_up == 0 or (self.handover is not None and self.handover.prefill.num_up == 0):
             self.parked.append(request)
-            if self.lifecycle is not None:
-                self.lifecycle.wake(now)
             if left is not None:
                 self.parked_left[request] = left
+            self.wake(now)
         elif self.handover is not None:
             self.handover.begin(request, now, left)
         else:
@@ -100,15 +115,28 @@ class Front:
             if self.world.calls or self.world.beginnings:
                 self.rest(request, index)
             self.load(request, index)
-            replica = self.replicas[index]
-            self.records.replica[request] = replica.index
-            replica.submit(request, now, left)
+            self.records.replica[request] = self.first_replica + index
+            self.queue(request, index, now, left)
+
+    def queue(
+        self, request: int, index: int, now: float, left: int | None = None, *, late: bool = False
+    ) -> None:
+        """Queue a routed request at a replica, when what slower tiers have of its prefix has come; see Replica.submit."""
+        if self.offload is not None and self.offload.load(request, index, now, left):
+            return
+        replica = self.replicas[index]
+        (replica.submit_late if late else replica.submit)(request, now, left)
+
+    def wait_after(self, request: int) -> float:
+        """Return the seconds that a user waits whose request was refused: some if it was for load."""
+        shed = self.records.status[request] == SHED
+        return self.plan.deployment.admission.retry_after_s if shed else 0.0
 
     def choose(self, request: int) -> int:
         """Return the replica, by its number in this deployment, that a request goes to."""
         if self.world.calls:
             call = self.world.calls.get(request)
-            home = None if call is None else self._client(call).home(call, self)
+            home = None if call is None else self.client_of(call).home(call, self)
             if home is not None:
                 return home
         return self._choose(request)
@@ -118,7 +146,7 @@ class Front:
         if self.world.calls:
             call = self.world.calls.get(request)
             if call is not None:
-                self._client(call).rest(call, self, index)
+                self.client_of(call).rest(call, self, index)
                 return
         beginnings = self._beginnings(request)
         if beginnings is not None:
@@ -145,10 +173,20 @@ class Front:
         load.up = up
         self.num_up += 1 if up else -1
         self._moved(index)
-        self.drain()
+        if not up:
+            return
         for front in self.world.fronts:
-            if front.handover is not None and front.handover.prefill is self:
+            handover = front.handover
+            if front is self or (handover is not None and handover.prefill is self):
                 front.drain()
+                if handover is not None:
+                    handover.resume(self.world.env.now)
+
+    def wake(self, now: float) -> None:
+        """A request waits: have a replica started where there is none, here or where prompts are prefilled."""
+        for front in (self, self.handover and self.handover.prefill):
+            if front and not front.num_up and front.lifecycle is not None:
+                front.lifecycle.wake(now)
 
     def drain(self) -> None:
         """Route what waited for a replica to come up."""
@@ -171,7 +209,7 @@ class Front:
             self._inbox_at = -1.0
         now = self.world.env.now
         for call in inbox:
-            self._client(call).enter(call, now)
+            self.client_of(call).enter(call, now)
 
     def cancel(self, request: int, now: float) -> None:
         """Take a request off its replica, or out of the queue for one."""
@@ -185,7 +223,32 @@ class Front:
             return
         replica = self._replica(request)
         self.unload(request, replica)
-        replica.cancel(request, now)
+        self.take_off(request, replica, now)
+
+    def take_off(self, request: int, replica: Replica, now: float) -> None:
+        """Cancel a request at its replica, or what is on its way there for it."""
+        loading = None if self.offload is None else self.offload.cancel(request)
+        if loading is None:
+            replica.cancel(request, now)
+        else:
+            self.write_off(request, now, loading.left)
+
+    def abandon(self, request: int, replica: Replica, now: float) -> None:
+        """Forget a request at its replica that another replica knows the end of."""
+        if self.offload is None or self.offload.cancel(request) is None:
+            replica.abandon(request, now)
+
+    def withdraw(self, request: int, now: float) -> None:
+        """Take a request off the queue that it waits in, for a place in a batch or for a replica."""
+        if request in self.parked:
+            self.parked.remove(request)
+        elif request in self.retrying:
+            del self.retrying[request]
+        else:
+            replica = self._replica(request)
+            self.unload(request, replica)
+            if self.offload is None or self.offload.cancel(request) is None:
+                replica.withdraw(request, now)
 
     def write_off(self, request: int, now: float, left: int | None) -> None:
         """Write down a cancelled request that is on no replica; `left` are the output tokens it still had to make."""
@@ -220,52 +283,70 @@ class Front:
         load.tokens -= self.tokens(request)
         for watch in self.targets.watchers:
             watch(index)
-        if not load.up and self.lifecycle is not None:
-            self.lifecycle.idle(index, self.world.env.now)
 
-    def num_outstanding(self) -> int:
-        """Return the unfinished requests, those that wait for a replica included."""
-        return sum(load.requests for load in self.loads) + len(self.parked) + len(self.retrying)
+    def waiting(self) -> list[int]:
+        """Return the requests that wait for a replica of this deployment to come up, or for their next attempt."""
+        found = [*self.parked, *self.retrying]
+        if self.handover is not None:
+            found += self.handover.to_decode()
+        for front in self.world.fronts:
+            if front.handover is not None and front.handover.prefill is self:
+                found += [*front.parked, *front.retrying, *front.handover.to_prefill()]
+        return found
 
     def is_idle(self, index: int) -> bool:
-        """Return whether a replica has no requests and holds no KV for another."""
-        return not self.loads[index].requests and not self.replicas[index].held
+        """Return whether a replica has no requests, and none are on their way to it."""
+        return not self.loads[index].requests and self.replicas[index].is_idle
 
     def lost(self, index: int, now: float) -> None:
         """A replica died: try its requests again, as often as allowed."""
         replica = self.replicas[index]
-        for request, made in replica.fail(now):
+        loading = [] if self.offload is None else self.offload.lost(index)
+        for request, streamed in [*replica.fail(now), *loading]:
             front = self.world.fronts[self.records.deployment[request]]
-            if front.handover is None or not front.handover.forget(request, replica, now):
+            made = None if front.handover is None else front.handover.forget(request, replica, now)
+            if made is None:
+                made = streamed
                 front.unload(request, replica)
             front.retry(request, made, now)
 
     def retry(self, request: int, made: int, now: float) -> None:
-        """Send a request again after a while, or write it off; `made` output tokens were streamed before."""
+        """Send a request again after a while, or give it up; `made` output tokens were streamed before."""
         records, policy = self.records, self.plan.deployment.retries
-        if records.num_retries[request] >= policy.max_retries:
-            records.status[request] = LOST
-            records.finish_s[request] = now
-            call = self.world.calls.pop(request, None)
-            if call is not None:
-                self._client(call).refused(call, now)
-            else:
-                self.world.left(records.workload[request], now)
-            return
-        records.num_retries[request] += 1
+        over = records.num_retries[request] >= policy.max_retries
         left = None
-        if made and policy.resume == "continue":
+        if made and (over or policy.resume == "continue"):
             left = records.thinking_tokens[request] + records.answer_tokens[request] - made
-        else:
-            records.lost_tokens[request] += made
-            records.first_token_s[request] = records.first_answer_s[request] = nan
+        if not over:
+            records.num_retries[request] += 1
+            if left is None:
+                records.lost_tokens[request] += made
+                records.first_token_s[request] = records.first_answer_s[request] = nan
         self.retrying[request] = left
 
         def again() -> None:
-            if request in self.retrying:
-                self.route(request, self.world.env.now, self.retrying.pop(request))
+            if request not in self.retrying:
+                return  # cancelled
+            left = self.retrying.pop(request)
+            if over:
+                self._give_up(request, made, now)
+            else:
+                self.route(request, self.world.env.now, left)
 
-        self.world.after(policy.backoff_s, lambda _event: again())
+        self.world.after(0.0 if over else policy.backoff_s, lambda _event: again())
+
+    def _give_up(self, request: int, made: int, now: float) -> None:
+        """A request is lost for good, and all that it made."""
+        records = self.records
+        records.status[request] = LOST
+        records.finish_s[request] = now
+        records.lost_tokens[request] += made
+        records.thinking_tokens[request] = records.answer_tokens[request] = 0
+        call = self.world.calls.pop(request, None)
+        if call is not None:
+            self.client_of(call).refused(call, now)
+        else:
+            self.world.left(records.workload[request], now)
 
     def _moved(self, index: int) -> None:
         for watch in self.targets.watchers:
@@ -280,9 +361,10 @@ class Front:
 
     def _cached(self, request: int, index: int) -> int:
         """Return the tokens of a request's input that are in a replica's cache."""
+        self.replicas[index].settle(self.world.env.now)
         call = self.world.calls.get(request)
         if call is not None:
-            return self._client(call).cached(call, self, index)
+            return self.client_of(call).cached(call, self, index)
         beginnings = self._beginnings(request)
         if beginnings is None:
             return 0
@@ -292,9 +374,27 @@ class Front:
             self.first_replica + index,
         )  # fmt: skip
 
+    def _holders(self, request: int) -> Iterator[tuple[int, Iterable[int]]]:
+        """Yield (most tokens, replicas that may have as many of a request's input in cache), the most first."""
+        first, count = self.first_replica, len(self.replicas)
+        call = self.world.calls.get(request)
+        beginnings = self._beginnings(request) if call is None else None
+        records = self.records
+        known: Iterable[tuple[int, Iterable[int]]] = ()
+        if call is not None:
+            known = self.client_of(call).holders(call)
+        elif beginnings is not None:
+            known = beginnings.holders(
+                records.prefix[request], records.adapter[request], records.input_tokens[request]
+            )
+        for tokens, numbers in known:
+            yield tokens, [number - first for number in numbers if first <= number < first + count]
+
     def _session(self, request: int) -> int:
         return self.records.task[request]
 
+
     @staticmethod
-    def _client(call: Call) -> Client:
+    def client_of(call: Call) -> Client:
+        """Return the client that a task's call was made by."""
         return call.llm  # type: ignore[return-value]  # a task's calls are made by clients

@@ -1,23 +1,27 @@
-"""What happens to a fleet while it serves: autoscaling, failures and repairs, rolling updates."""
+"""What happens to a fleet while it serves: autoscaling, and rolling updates. Failures are in `outages`."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-import numpy as np
 from simpy import Event
 
-from clustersim.hardware.failures import Extent, Failure, Outage
-from clustersim.randomness import stream
-from clustersim.records import UP
+from clustersim.errors import InputError
+from clustersim.records import OFF, UP
 from clustersim.scenario.operation import Update
 from clustersim.scenario.schema import Scenario
 from clustersim.serving.autoscalers import Autoscaler, Seen
 from clustersim.simulation.lifecycle import Lifecycle
+from clustersim.simulation.outages import Outages
+from clustersim.units import DAY_S
 
 if TYPE_CHECKING:
+    from clustersim.simulation.front import Front
     from clustersim.simulation.world import World
+
+#: Requests that wait for so long, beyond every repair, while nothing whatever happens, wait in vain.
+_IN_VAIN_S = 30 * DAY_S
 
 
 def operated(scenario: Scenario) -> bool:
@@ -30,34 +34,56 @@ def operate(world: World) -> None:
     """Start what operates the fleet. All of it ends when the workloads have."""
     for lifecycle in world.lifecycles:
         lifecycle.front.lifecycle = lifecycle
+    watch = _Watch(world)
+    for lifecycle in world.lifecycles:
         scaler = lifecycle.front.plan.deployment.autoscaler
         if scaler is not None:
-            world.env.process(_autoscale(world, lifecycle, scaler))
-    for number, failure in enumerate(world.scenario.failures):
-        _fail(world, number, failure)
+            world.env.process(_autoscale(world, lifecycle, scaler, watch))
+    Outages(world).start()
     for update in world.scenario.updates:
         world.env.process(_update(world, update))
 
 
-def _autoscale(world: World, lifecycle: Lifecycle, scaler: Autoscaler) -> Generator[Event, None, None]:
+class _Watch:
+    """Sees to it that a run ends though autoscalers look on for ever."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        repairs = (failure.repair_s for failure in world.scenario.failures)
+        self.patience_s = _IN_VAIN_S + max(repairs, default=0.0)
+        self.seen: tuple[int, ...] = ()
+        self.since_s = 0.0
+
+    def look(self) -> None:
+        """Raise InputError where requests wait in vain."""
+        world = self.world
+        seen = (world.finished, world.records.num, world.runs.num, world.flows.num_started, world.spans.num)
+        if seen != self.seen:
+            self.seen, self.since_s = seen, world.env.now
+        elif world.env.now - self.since_s > self.patience_s:
+            for front in world.fronts:
+                waiting = front.waiting()
+                if waiting:
+                    raise InputError(
+                        f'{len(waiting)} requests wait for replicas of "{front.plan.deployment.name}" that get no '
+                        f'accelerators of "{front.plan.cluster.name}", though nobody else needs any; give the cluster '
+                        "more nodes, or the other deployments there a smaller min_replicas"
+                    )
+
+
+def _autoscale(
+    world: World, lifecycle: Lifecycle, scaler: Autoscaler, watch: _Watch
+) -> Generator[Event, None, None]:
     want = scaler.start()
     front = lifecycle.front
-    wanted: list[tuple[float, int]] = []
+    wanted: list[tuple[float, int]] = [(0.0, front.plan.deployment.replicas)]
     came = 0
     while not world.over():
         yield world.env.timeout(scaler.interval_s)
+        watch.look()
         now = world.env.now
-        waiting = [*front.parked, *front.retrying]
-        seen = Seen(
-            now,
-            lifecycle.num_active(),
-            lifecycle.count(UP),
-            front.num_outstanding(),
-            sum(load.tokens for load in front.loads) + sum(front.tokens(request) for request in waiting),
-            front.num_entered - came,
-            lifecycle.expected_start_s,
-        )
-        came = front.num_entered
+        seen = _look(lifecycle, came)
+        came += seen.arrived_requests
         least = scaler.min_replicas if seen.outstanding_requests == 0 else max(1, scaler.min_replicas)
         number = min(scaler.max_replicas, max(least, want(seen)))
         wanted = [each for each in wanted if each[0] > now - scaler.scale_down_after_s]
@@ -65,77 +91,51 @@ def _autoscale(world: World, lifecycle: Lifecycle, scaler: Autoscaler) -> Genera
         lifecycle.scale_to(max(each for _, each in wanted), now)
 
 
-def _fail(world: World, number: int, failure: Failure) -> None:
-    extents = [
-        Extent(cluster.name, fleet.site.name, cluster.count, cluster.node.count)
-        for fleet in world.scenario.fleet
-        for cluster in fleet.clusters
-        if failure.cluster in (None, cluster.name)
-    ]
-    things = failure.things(extents)
-    rng = stream(world.seed, "failures", str(number))
-    for at in failure.at_s:
-        world.env.process(_outage(world, at, failure.repair_s, things[int(rng.integers(len(things)))]))
-    if failure.mtbf_s is not None:
-        world.env.process(_poisson(world, failure, things, rng))
+def _look(lifecycle: Lifecycle, came: int) -> Seen:
+    """Return what an autoscaler sees of a deployment; `came` requests had come when it last looked."""
+    front, world = lifecycle.front, lifecycle.world
+    waiting = front.waiting()
+    up = [replica for replica, load in zip(front.replicas, front.loads, strict=True) if load.up]
+    return Seen(
+        now_s=world.env.now,
+        replicas=lifecycle.num_active(),
+        up=len(up),
+        outstanding_requests=int(sum(load.requests for load in front.loads)) + len(waiting),
+        outstanding_tokens=int(sum(load.tokens for load in front.loads)) + sum(map(front.tokens, waiting)),
+        waiting_requests=len(waiting) + sum(len(replica.waiting) for replica in front.replicas),
+        kv_frac=sum(each.blocks_used(world.env.now) / each.kv.num_blocks for each in up) / max(1, len(up)),
+        arrived_requests=_entered(world, front) - came,
+        start_s=lifecycle.expected_start_s,
+    )
 
 
-def _poisson(
-    world: World, failure: Failure, things: Sequence[tuple[Outage, ...]], rng: np.random.Generator
-) -> Generator[Event, None, None]:
-    assert failure.mtbf_s is not None
-    while not world.over():
-        yield world.env.timeout(rng.exponential(failure.mtbf_s / len(things)))
-        if not world.over():
-            world.env.process(_outage(world, 0.0, failure.repair_s, things[int(rng.integers(len(things)))]))
-
-
-def _outage(
-    world: World, delay_s: float, repair_s: float, outages: tuple[Outage, ...]
-) -> Generator[Event, None, None]:
-    if delay_s:
-        yield world.env.timeout(delay_s)
-    now = world.env.now
-    for outage in outages:
-        pool = world.pool(outage.cluster)
-        for node in outage.nodes:
-            if outage.network_frac < 1.0:
-                world.network.set_frac(f"{outage.cluster}/{node}/nic", outage.network_frac)
-                continue
-            pool.close(node, outage.accelerator)
-            for replica in pool.replicas_on(node, outage.accelerator):
-                lifecycle, index = world.lifecycle_of(replica)
-                lifecycle.die(index, now)
-                lifecycle.start(index, now)
-    yield world.env.timeout(repair_s)
-    for outage in outages:
-        for node in outage.nodes:
-            if outage.network_frac < 1.0:
-                world.network.set_frac(f"{outage.cluster}/{node}/nic", 1.0)
-            else:
-                world.pool(outage.cluster).reopen(node, outage.accelerator, world.env.now)
+def _entered(world: World, front: Front) -> int:
+    """Return the requests that came so far, those included whose prompts it prefills for others."""
+    served = [each for each in world.fronts if each.handover is not None and each.handover.prefill is front]
+    return sum(each.num_entered for each in (front, *served))
 
 
 def _update(world: World, update: Update) -> Generator[Event, None, None]:
+    """Renew the replicas that are up at the time, a few at a time; one that goes by itself counts as renewed."""
     lifecycle = world.lifecycles[world.deployments[update.deployment]]
     yield world.env.timeout(update.at_s)
     todo = [index for index, state in enumerate(lifecycle.states) if state == UP]
     for start in range(0, len(todo), update.max_unavailable):
-        group = set(todo[start : start + update.max_unavailable])
+        group = {
+            index for index in todo[start : start + update.max_unavailable] if lifecycle.states[index] == UP
+        }
         done = world.env.event()
+        left = set(group)
 
-        def changed(index: int, now: float, group: set[int] = group, done: Event = done) -> None:
-            if index not in group:
-                return
-            if lifecycle.states[index] == 0:
-                lifecycle.start(index, now)
-            elif lifecycle.states[index] == UP:
-                group.discard(index)
-                if not group and not done.triggered:
-                    done.succeed()
+        def changed(index: int, _now: float, left: set[int] = left, done: Event = done) -> None:
+            if lifecycle.states[index] in (UP, OFF):
+                left.discard(index)
+            if not left and not done.triggered:
+                done.succeed()
 
-        lifecycle.on_change.append(changed)
         for index in sorted(group):
-            lifecycle.drain(index, world.env.now)
-        yield done
-        lifecycle.on_change.remove(changed)
+            lifecycle.renew(index, world.env.now)
+        if group:
+            lifecycle.on_change.append(changed)
+            yield done
+            lifecycle.on_change.remove(changed)

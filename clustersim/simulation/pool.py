@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from clustersim.network.place import Place, Share
-from clustersim.records import UP
 from clustersim.scenario.placement import Vacancies
 
 if TYPE_CHECKING:
@@ -14,10 +13,11 @@ if TYPE_CHECKING:
 
 
 class Pool:
-    """Who waits is served by priority, then first come first served; one that does not fit lets smaller ones by.
+    """Who waits is served by priority, then first come first served; all that happens in an instant is seen together.
 
-    Where nothing is free, a deployment reclaims accelerators from one whose priority number is higher and that has
-    more replicas than its least: one of these is drained.
+    Where too few are free, a deployment reclaims accelerators from those whose priority number is higher and that have
+    more replicas than their least: these are drained. Nobody of a higher number passes one who waits for what is
+    coming; one whom nothing that may come would satisfy lets others by.
     """
 
     def __init__(self, world: World, vacancies: Vacancies) -> None:
@@ -28,20 +28,20 @@ class Pool:
         """Node -> accelerator -> failures that keep it out."""
         self._closed: dict[int, int] = {}
         """Node -> failures that keep it closed."""
+        self._settling = False
 
-    def ask(self, lifecycle: Lifecycle, index: int, now: float) -> None:
+    def ask(self, lifecycle: Lifecycle, index: int) -> None:
         """Queue a replica for accelerators."""
         self._waiting.append((lifecycle, index))
         self._waiting.sort(key=lambda each: each[0].priority)
-        self._serve(now)
-        if (lifecycle, index) in self._waiting:
-            self._reclaim(lifecycle, now)
+        self._settle_soon()
 
     def forget(self, lifecycle: Lifecycle, index: int) -> None:
         """A replica does not want any more."""
         self._waiting.remove((lifecycle, index))
+        self._settle_soon()
 
-    def give_back(self, replica: int, now: float) -> None:
+    def give_back(self, replica: int) -> None:
         """A replica has left its accelerators."""
         place = self.world.places.pop(replica)
         shares = []
@@ -52,7 +52,9 @@ class Pool:
                 shares.append(Share(share.node, whole))
         if shares:
             self.vacancies.give_back(Place(place.cluster, tuple(shares)))
-        self._serve(now)
+        self._settle_soon()
+
+    # ---- failures --------------------------------------------------------------------------------------------
 
     def replicas_on(self, node: int, accelerator: int | None = None) -> list[int]:
         """Return the replicas with an accelerator of a node, or with this one."""
@@ -76,7 +78,7 @@ class Pool:
         if accelerator in free:
             free.remove(accelerator)
 
-    def reopen(self, node: int, accelerator: int | None, now: float) -> None:
+    def reopen(self, node: int, accelerator: int | None = None) -> None:
         """It is repaired."""
         if accelerator is None:
             self._closed[node] -= 1
@@ -88,22 +90,59 @@ class Pool:
             if not broken[accelerator]:
                 del broken[accelerator]
                 self.vacancies.free[node] = sorted([*self.vacancies.free[node], accelerator])
-        self._serve(now)
+        self._settle_soon()
 
-    def _serve(self, now: float) -> None:
+    # ---- who gets what ---------------------------------------------------------------------------------------
+
+    def _settle_soon(self) -> None:
+        if not self._settling:
+            self._settling = True
+            self.world.after(0.0, lambda _event: self._settle())
+
+    def _settle(self) -> None:
+        self._settling = False
+        now = self.world.env.now
+        passed: int | None = None
         for lifecycle, index in list(self._waiting):
+            if passed is not None and lifecycle.priority > passed:
+                break
             place = self.vacancies.take(lifecycle.num_accelerators)
             if place is not None:
                 self._waiting.remove((lifecycle, index))
                 self.world.places[lifecycle.front.first_replica + index] = place
                 lifecycle.placed(index, now)
+            elif passed is None and self._may_come(lifecycle) >= lifecycle.num_accelerators:
+                passed = lifecycle.priority
+        self._reclaim(now)
 
-    def _reclaim(self, lifecycle: Lifecycle, now: float) -> None:
-        donors = [
-            each for each in self.world.lifecycles
-            if each.cluster == lifecycle.cluster and each.priority > lifecycle.priority
-            and each.count(UP) > each.min_replicas
-        ]  # fmt: skip
-        if donors:
-            donor = max(donors, key=lambda each: each.priority)
-            donor.scale_to(donor.num_active() - 1, now)
+    def _here(self) -> list[Lifecycle]:
+        return [each for each in self.world.lifecycles if each.cluster == self.vacancies.cluster]
+
+    def _may_come(self, lifecycle: Lifecycle) -> int:
+        """Return the accelerators that are free, are being left, or can be reclaimed for a deployment."""
+        coming = sum(each.num_leaving() * each.num_accelerators for each in self._here())
+        return self.vacancies.num_free + coming + sum(
+            each.num_to_spare() * each.num_accelerators for each in self._donors(lifecycle)
+        )  # fmt: skip
+
+    def _donors(self, lifecycle: Lifecycle) -> list[Lifecycle]:
+        return [
+            each for each in self._here() if each.priority > lifecycle.priority and each.num_to_spare() > 0
+        ]
+
+    def _reclaim(self, now: float) -> None:
+        """Drain as many replicas of lower priority as those who wait are short of; none where that is not enough."""
+        coming = sum(each.num_leaving() * each.num_accelerators for each in self._here())
+        left = self.vacancies.num_free + coming
+        for lifecycle, _ in list(self._waiting):
+            short = lifecycle.num_accelerators - left
+            if short > 0:
+                donors = sorted(self._donors(lifecycle), key=lambda each: -each.priority)
+                if sum(each.num_to_spare() * each.num_accelerators for each in donors) < short:
+                    continue
+                for donor in donors:
+                    while short > 0 and donor.num_to_spare() > 0:
+                        donor.reclaim(now)
+                        short -= donor.num_accelerators
+                        left += donor.num_accelerators
+            left -= lifecycle.num_accelerators

@@ -7,7 +7,9 @@ make the first output token. KV of different LoRA adapters is different.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
+from functools import cached_property
 
 from clustersim.serving.kv_cache import Prefix
 from clustersim.serving.sharing import held
@@ -25,6 +27,8 @@ class Beginnings:
         self._known: dict[int, dict[Hashable, Prefix | None]] = {}
         """Replica -> edge, or (edge, adapter) -> its prefix there; None for less than a block."""
         self._cuts: dict[tuple[int, int], Sequence[int]] = {}
+        self._holders: dict[Hashable, list[int]] = {}
+        """Edge, or (edge, adapter) -> the replicas that have seen it, of which some still have it."""
 
     def prefix(
         self, row: int, adapter: int, input_tokens: int, replica: int, block_size: int
@@ -47,6 +51,8 @@ class Beginnings:
                 cuts = self._cut(edge, block_size)
                 prefix = Prefix(prefix, (self.first_key + edge, adapter), tokens, cuts)
             known[name] = prefix
+            if prefix is not None:
+                self._holders.setdefault(name, []).append(replica)
         return prefix
 
     def cached(self, row: int, adapter: int, input_tokens: int, replica: int) -> int:
@@ -58,6 +64,27 @@ class Beginnings:
                 if name in known:
                     return held(known[name])
         return 0
+
+    def holders(self, row: int, adapter: int, input_tokens: int) -> Iterator[tuple[int, Sequence[int]]]:
+        """Yield (most tokens, replicas that may have as many of an input in their caches), the most first."""
+        for edge in reversed(self._shared(row, input_tokens)):
+            name = edge if adapter < 0 else (edge, adapter)
+            yield self.radix.ends[edge], self._holders.get(name, ())
+
+    def key(self, row: int, adapter: int, *, recurs: bool) -> int:
+        """Return a number for what an input begins with as others do, -1 for nothing.
+
+        That is the longest beginning that other rows have, too, or the whole row where requests share it (`recurs`).
+        """
+        for edge in reversed(self.radix.path(row)):
+            if recurs or self._passes[edge] > 1:
+                return (self.first_key + edge) * 2**20 + adapter + 1
+        return -1
+
+    @cached_property
+    def _passes(self) -> Counter[int]:
+        """Edge -> rows that pass it."""
+        return Counter(self.radix.edges)
 
     def _shared(self, row: int, input_tokens: int) -> list[int]:
         """Return the edges of an input that end before its last token."""

@@ -68,5 +68,5 @@ class RequestSource:
         """See `Source.begin`."""
         if self.front.submit(row, now):
             return True
-        self.world.left(self.index, now)
+        self.world.left(self.index, now, self.front.wait_after(row))
         return False

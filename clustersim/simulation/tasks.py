@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,13 +48,16 @@ class TaskSource:
             self.success.append(ability.success if ability else None)
         self._difficulty = stream(world.seed, workload.name, "difficulty")
         self._refused = 0
+        self.priority = [tenant.priority for tenant in workload.all_tenants]
+        self.begins: dict[int, tuple[int, int]] = {}
+        """Task -> the beginning of its prompt (row of the workload's table) and its LoRA adapter, where it has one."""
 
     def add(self, requests: Requests) -> range:
         """See `Source.add`; rows of TaskRecords."""
         count = len(requests)
         difficulty = self._draw_difficulty(requests.thinking_tokens)
         own = self.success[self.front.plan.index]
-        return self.world.tasks.extend(
+        rows = self.world.tasks.extend(
             {
                 "arrival_s": requests.arrival_s,
                 "difficulty": difficulty,
@@ -65,6 +69,9 @@ class TaskSource:
                 "workload": np.full(count, self.index),
             }
         )
+        begins = zip(requests.prefix.tolist(), requests.adapter.tolist(), strict=True)
+        self.begins.update((row, each) for row, each in zip(rows, begins, strict=True) if each != (-1, -1))
+        return rows
 
     def _draw_difficulty(self, thinking: Any) -> Floats:
         """Return quantiles of difficulty (n,), uniform, correlated in rank with the thinking tokens (n,).
@@ -96,7 +103,7 @@ class TaskSource:
 
     def served(self, work: Work) -> None:
         """Count a task that is over; stop a closed loop that does nothing but ask and be refused."""
-        self._refused = 0 if work.admitted else self._refused + 1
+        self._refused = 0 if work.admitted or work.wait_s else self._refused + 1
         if self._refused == _MAX_REFUSED and self.workload.closed_loop is not None:
             raise InputError(
                 f'workload "{self.workload.name}": {_MAX_REFUSED} tasks in a row are longer than the '
@@ -107,16 +114,23 @@ class TaskSource:
 class Work:
     """One task in progress: its clients, and the KV that it holds for later.
 
-    admitted: whether any of its requests came to a replica. prefixes: with the replica that has each.
+    admitted: whether any of its requests came to a replica. wait_s: how long its user waits if all were turned away.
+    prefixes: with the replica that has each. beginning: of its prompt, a row of `beginnings`, the workload's table.
+    adapter: LoRA adapter of the workload's own deployment.
     """
 
-    __slots__ = ("_clients", "admitted", "prefixes", "source", "task")
+    __slots__ = (
+        "_clients", "adapter", "admitted", "beginning", "beginnings", "prefixes", "source", "task", "wait_s",
+    )  # fmt: skip
 
     def __init__(self, source: TaskSource, task: Task) -> None:
         self.source = source
         self.task = task
         self.admitted = False
+        self.wait_s = 0.0
         self.prefixes: list[tuple[Replica, Prefix]] = []
+        self.beginning, self.adapter = source.begins.pop(task.index, (-1, -1))
+        self.beginnings = source.world.beginnings.get(source.index) if self.beginning >= 0 else None
         self._clients: dict[int, Client] = {}
 
     def client(self, deployment: int) -> Client:
@@ -130,7 +144,7 @@ class Work:
         replica = front.replicas[index]
         known = context.nodes.get(replica.index)
         if known is None:
-            below = self.prefix(context.parent, front, index) if context.parent else None
+            below = self._below(context, front, index)
             size = replica.kv.block_size
             tokens = (context.tokens - 1) // size * size
             if tokens <= (below.tokens if below else 0):
@@ -139,6 +153,21 @@ class Work:
             self.hold(context, replica, known)
         assert isinstance(known, Prefix)
         return known
+
+    def _below(self, context: Context, front: Front, index: int) -> Prefix | None:
+        """Return what a context's prefix rests on: the context it extends, or how others' prompts begin."""
+        if context.parent is not None:
+            return self.prefix(context.parent, front, index)
+        if self.beginnings is None or context is not self.task.prompt:
+            return None
+        replica = front.replicas[index]
+        return self.beginnings.prefix(
+            self.beginning, self.adapter_on(front), context.tokens, replica.index, replica.kv.block_size
+        )
+
+    def adapter_on(self, front: Front) -> int:
+        """Return the LoRA adapter that requests to a deployment ask for: -1 but on the workload's own."""
+        return self.adapter if front is self.source.front else -1
 
     def hold(self, context: Context, replica: Replica, prefix: Prefix) -> None:
         """Note that a context has its KV on a replica, to be dropped with the task."""
@@ -162,7 +191,7 @@ class Work:
         for replica, prefix in reversed(self.prefixes):
             replica.drop(prefix, now)
         self.source.served(self)
-        world.left(self.source.index, now)
+        world.left(self.source.index, now, 0.0 if self.admitted else self.wait_s)
 
 
 class Client:
@@ -236,7 +265,9 @@ class Client:
         records.answer_tokens[row] = answer
         records.deployment[row] = front.plan.index
         records.workload[row] = work.source.index
-        records.tenant[row] = self.world.tasks.tenant[task]
+        records.tenant[row] = tenant = self.world.tasks.tenant[task]
+        records.priority[row] = work.source.priority[tenant]
+        records.adapter[row] = work.adapter_on(front)
         records.task[row] = task
         records.role[row] = role
         front.send(call)
@@ -256,11 +287,13 @@ class Client:
             records.finish_s[row] = now
             records.thinking_tokens[row] = records.answer_tokens[row] = 0
             return
+        self.world.calls[row] = call
         if not front.admits(row, now):
+            del self.world.calls[row]
+            self.work.wait_s = front.wait_after(row)
             self.refused(call, now)
             return
         self.work.admitted = True
-        self.world.calls[row] = call
         front.route(row, now)
 
     def refused(self, call: Call, now: float) -> None:
@@ -287,14 +320,27 @@ class Client:
     def cached(self, call: Call, front: Front, index: int) -> int:
         """Return the tokens of a call's context that are in a replica's cache."""
         at: Context | None = call.context
+        work = self.work
         number = front.first_replica + index
         while at is not None:
             node = at.nodes.get(number)
             if node is not None:
                 assert isinstance(node, Prefix)
                 return held(node)
+            if at is work.task.prompt and work.beginnings is not None:
+                return work.beginnings.cached(work.beginning, work.adapter_on(front), at.tokens, number)
             at = at.parent
         return 0
+
+    def holders(self, call: Call) -> Iterator[tuple[int, Sequence[int]]]:
+        """Yield (most tokens, replicas that may have as many of a call's context in their caches), the most first."""
+        at: Context | None = call.context
+        work = self.work
+        while at is not None:
+            yield at.tokens, list(at.nodes)
+            if at is work.task.prompt and work.beginnings is not None:
+                yield from work.beginnings.holders(work.beginning, work.adapter_on(self.front), at.tokens)
+            at = at.parent
 
     def home(self, call: Call, front: Front) -> int | None:
         """Return the replica of a deployment that is up where a call's context, or what it extends, has KV.

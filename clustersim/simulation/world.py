@@ -13,12 +13,14 @@ from simpy import Environment, Event
 from clustersim.network.flows import Flows
 from clustersim.network.interconnect import Interconnect
 from clustersim.network.place import Place
-from clustersim.records import RequestRecords, RunRecords, SpanRecords, TaskRecords, TransferRecords
+from clustersim.records import LoadRecords, RequestRecords, RunRecords, SpanRecords, TaskRecords, TransferRecords
 from clustersim.scenario.placement import Vacancies, place, vacancies
 from clustersim.scenario.plan import DeploymentPlan, deployment_of
 from clustersim.scenario.schema import Scenario
+from clustersim.serving.tiers import Tier
 from clustersim.simulation.closed_loop import ClosedLoop
 from clustersim.simulation.disaggregation import connect
+from clustersim.simulation.facts import ttft_limits
 from clustersim.simulation.front import Front
 from clustersim.simulation.lifecycle import Lifecycle
 from clustersim.simulation.operations import operate, operated
@@ -50,12 +52,17 @@ class World:
         self.tasks = TaskRecords(16)
         self.transfers = TransferRecords(16)
         self.spans = SpanRecords(16)
+        self.kv_loads = LoadRecords(16)
+        self.kv_stores: dict[tuple[str, str, str], Tier] = {}
+        """(cluster, model, format) -> what the remote store has of its KV."""
         self.flows = Flows(self.env)
-        self.in_host_memory: set[tuple[str, int, str]] = set()
-        """(cluster, node, model) whose weights a node has in memory."""
+        self.in_host_memory: set[tuple[str, int, str, str]] = set()
+        """(cluster, node, model, format) of weights that a node has in memory."""
         self.runs = RunRecords()
         self.progress = progress
         self.finished = 0
+        self.num_sent = 0
+        """Requests and tasks that arrive, whatever becomes of others."""
         self.total: int | None = 0
         self.first_replica: list[int] = []
         self.fronts: list[Front] = []
@@ -117,6 +124,7 @@ class World:
                 self.users[index].start()
             else:
                 requests = generate(workload, self.seed, self.scenario.horizon_s, trace)
+                self.num_sent += len(requests)
                 if self.total is not None:
                     self.total += len(requests)
                 rows = source.add(requests)
@@ -130,11 +138,9 @@ class World:
             self.progress(self.finished, self.finished, self.env.now)
 
     def _share_beginnings(self, index: int, workload: Workload, trace: Trace | None) -> None:
-        if workload.tasks is not None:
-            return
         table = prefix_table(workload, trace, self.seed)
         if table is not None:
-            first = sum(len(other.table.parent) for other in self.beginnings.values())
+            first = sum(len(other.radix.ends) for other in self.beginnings.values())
             self.beginnings[index] = Beginnings(table, first)
 
     def _source(self, index: int, workload: Workload) -> Source:
@@ -142,27 +148,39 @@ class World:
         kind = RequestSource if workload.tasks is None else TaskSource
         return kind(self, front, index, workload)
 
+    @cached_property
+    def _ttft_limits_s(self) -> list[list[float]]:
+        return ttft_limits(self.scenario)
+
+    def ttft_limit_s(self, request: int) -> float:
+        """Return the promised time to first token of a request, inf for none."""
+        records = self.records
+        return self._ttft_limits_s[records.workload[request]][records.tenant[request]]
+
     def over(self) -> bool:
         """Return whether all that the workloads send is done."""
         if self.total is not None:
             return self.finished >= self.total
-        ended = self.env.now >= (self.scenario.horizon_s or 0.0)
-        return ended and not any(front.num_outstanding() for front in self.fronts)
+        sent = self.num_sent + sum(loop.issued for loop in self.users.values())
+        return self.env.now >= (self.scenario.horizon_s or 0.0) and self.finished >= sent
 
     def lifecycle_of(self, replica: int) -> tuple[Lifecycle, int]:
         """Return the deployment's lifecycle and its number there of a replica."""
         which = bisect_right(self.first_replica, replica) - 1
         return self.lifecycles[which], replica - self.first_replica[which]
 
-    def left(self, workload: int, now: float) -> None:
-        """A request or task that a workload sent is over: count it, and tell the user who waits for it."""
+    def left(self, workload: int, now: float, wait_s: float = 0.0) -> None:
+        """A request or task that a workload sent is over: count it, and tell the user who waits for it.
+
+        One who was turned away waits for at least `wait_s` seconds.
+        """
         self.finished += 1
         if self.progress and self.finished % _REPORT_EVERY == 0:
             self.progress(self.finished, self.total, now)
         if self.users:
             loop = self.users.get(workload)
             if loop is not None:
-                loop.answered(now)
+                loop.answered(now, wait_s)
 
     def served(self, request: int, now: float) -> None:
         """A request got its last token."""

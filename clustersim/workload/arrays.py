@@ -7,3 +7,6 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+
+#: No request has more tokens: above this a length is a mistake.
+MAX_TOKENS = 10**9

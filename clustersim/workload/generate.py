@@ -19,6 +19,9 @@ from clustersim.workload.summary import Summary, summarise
 from clustersim.workload.traces import Trace, read_trace
 from clustersim.workload.workload import Workload
 
+#: More requests than this in one workload are refused: some hundred bytes each, they would fill any machine's memory.
+MAX_REQUESTS = 100_000_000
+
 
 @dataclass(frozen=True)
 class Requests:
@@ -182,7 +185,12 @@ def _times(
         raise InputError(f"{arrivals.kind} arrivals never end: give the workload `num_requests` or a horizon")
     process = arrivals if workload.rate_scale == 1 else arrivals.scaled(workload.rate_scale)
     start_s = workload.start_s
-    times = process.times(rng, start_s, start_s + end_s, workload.num_requests) - start_s
+    most = MAX_REQUESTS + 1 if workload.num_requests is None else workload.num_requests
+    times = process.times(rng, start_s, start_s + end_s, most) - start_s
+    if len(times) > MAX_REQUESTS:
+        raise InputError(
+            f"{arrivals.kind} arrivals make more than {MAX_REQUESTS:,} requests; lower the rate or the horizon"
+        )
     return times[times < end_s]
 
 

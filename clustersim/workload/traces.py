@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from clustersim.errors import InputError, Problem, unknown
-from clustersim.workload.arrays import FloatArray, IntArray
+from clustersim.workload.arrays import MAX_TOKENS, FloatArray, IntArray
 from clustersim.workload.formats import Rows, read_head
 from clustersim.workload.summary import Summary, summarise
 
 #: Format -> the module that reads it, in the order in which `auto` asks them.
 FORMATS = ("azure", "burstgpt", "plain", "mooncake", "vllm_bench", "vllm_custom", "sharegpt")
+#: 30,000 years: no clock shows more.
+_MAX_TIME_S = 1e12
 _ALIASES = {"azure_2023": "azure", "azure_2024": "azure"}
 
 
@@ -138,11 +140,13 @@ def _check(rows: Rows) -> None:
         columns["thinking tokens"] = (rows.thinking_tokens, 0)
     for name, (column, least) in columns.items():
         with np.errstate(invalid="ignore"):
-            sound = np.isfinite(column) & (column >= least) & (column == np.floor(column)) & (column < 2**53)
+            sound = (column >= least) & (column == np.floor(column)) & (column <= MAX_TOKENS)
         texts = [f"{value:g} {name}" for value in column[~sound][:1]]
-        _refuse(rows, ~sound, f"{''.join(texts)}; a whole number of {least} or more is needed")
+        _refuse(rows, ~sound, f"{''.join(texts)}; a whole number from {least} to {MAX_TOKENS:g} is needed")
     if rows.arrival_s is not None:
-        _refuse(rows, ~np.isfinite(rows.arrival_s), "the time is not a finite number")
+        with np.errstate(invalid="ignore"):
+            sound = np.abs(rows.arrival_s) <= _MAX_TIME_S
+        _refuse(rows, ~sound, "the time is not a finite number of seconds below 1e12")
     if rows.thinking_tokens is not None:
         what = "all output tokens are thinking; the answer needs one at least"
         _refuse(rows, rows.thinking_tokens >= rows.output_tokens, what)

@@ -26,7 +26,6 @@ from clustersim.results.result import Result
 EVERY = {
     "prefix_hit_frac": 0.63,
     "tier_hits": {"gpu": 1_200_000, "host_memory": 400_000, "nvme": 0, "remote": 90_000},
-    "kv_transfer": {"bytes": 3.2e12, "p50_s": 0.012, "p99_s": 0.041, "mean_link_utilisation": 0.23},
     "speculation": {"tokens_per_step": 2.413},
     "shed": 1_200,
     "shed_frac": 0.0031,
@@ -43,7 +42,6 @@ _BESIDE = {"tier_hits", "shed_frac", "cold_start_s"}
 #: What is there of a mechanism that was used and did nothing, or whose values could not be measured.
 IDLE = {
     "prefix_hit_frac": None, "tier_hits": {"gpu": 0}, "speculation": {"tokens_per_step": None},
-    "kv_transfer": {"bytes": 0.0, "p50_s": None, "p99_s": None, "mean_link_utilisation": None},
     "shed": 0, "shed_frac": None, "retries": 0, "lost_tokens": 0, "availability_frac": None, "gpu_hours": 0.0,
     "cold_starts": 0, "cold_start_s": None, "adapter_loads": 0,
 }  # fmt: skip

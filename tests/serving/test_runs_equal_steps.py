@@ -15,7 +15,7 @@ from clustersim.serving.stepwise import StepwiseReplica
 from clustersim.simulation import simulate
 
 TIMES = ("arrival_s", "scheduled_s", "first_token_s", "first_answer_s", "finish_s")
-COUNTS = ("num_preemptions", "replica", "status")
+COUNTS = ("num_preemptions", "adapter_loads", "replica", "status")
 
 
 def assert_same(runs: dict[str, np.ndarray], steps: dict[str, np.ndarray], rel: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from math import ceil
 from typing import Annotated, NamedTuple, Self
 
 from pydantic import Field, model_validator
@@ -23,11 +24,25 @@ class Seen(NamedTuple):
     """Unfinished, those that wait for a replica included."""
     outstanding_tokens: int
     """Of those, input and output."""
+    waiting_requests: int
+    """Of those, not in a batch yet: vLLM's num_requests_waiting."""
+    kv_frac: float
+    """Mean share of the KV blocks that the batches of the replicas that are up hold."""
     arrived_requests: int
-    """Since it last looked."""
+    """Since it last looked; of one that prefills for others, those that came to these."""
     start_s: float
-    """What a cold start took last, or would take: how far ahead a prediction must look."""
+    """What a cold start on free accelerators took last, or would take: how far ahead a prediction must look."""
 
+
+def proportional(now: int, ratio: float, tolerance: float) -> int:
+    """Return Kubernetes' HorizontalPodAutoscaler rule: ceil(replicas x ratio), none changed within the tolerance."""
+    if now and abs(ratio - 1) <= tolerance:
+        return now
+    return ceil(max(1, now) * ratio - 1e-9)
+
+
+#: Share of the present number by which the wish must differ (HorizontalPodAutoscaler: 10 %).
+Tolerance = Annotated[float, Field(ge=0)]
 
 #: want(seen) -> replicas, before the limits
 Want = Callable[[Seen], int]
@@ -53,6 +68,11 @@ class Autoscaler(Part):
                 f"min_replicas: {self.min_replicas} is more than max_replicas: {self.max_replicas}"
             )
         return self
+
+    @property
+    def floor(self) -> int:
+        """The replicas it keeps though nobody asks, whenever that is least."""
+        return self.min_replicas
 
     @abstractmethod
     def start(self) -> Want:

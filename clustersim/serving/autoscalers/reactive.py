@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from math import ceil
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from clustersim.kinds import register
-from clustersim.serving.autoscalers import Autoscaler, Seen, Want
+from clustersim.serving.autoscalers import Autoscaler, Seen, Tolerance, Want, proportional
 
 
 @register("autoscaler")
 class Reactive(Autoscaler):
-    """As many replicas as give each `target_requests` unfinished ones: KEDA's and Knative's concurrency target.
+    """As many replicas as give each `target_requests` unfinished ones.
 
-    A change of less than `tolerance` of the present number is not made (HorizontalPodAutoscaler: 10 %).
+    Kubernetes' HorizontalPodAutoscaler and KEDA on a metric of requests in flight: ceil(requests / target), no change
+    while that differs from the present number by no more than `tolerance`.
     """
 
     kind: Literal["reactive"] = "reactive"
     target_requests: Annotated[float, Field(gt=0)] = 64.0
-    tolerance: Annotated[float, Field(ge=0)] = 0.1
+    tolerance: Tolerance = 0.1
 
     examples: ClassVar[tuple[dict[str, object], ...]] = (
         {"max_replicas": 8},
@@ -31,9 +31,7 @@ class Reactive(Autoscaler):
         """See the class."""
 
         def want(seen: Seen) -> int:
-            exact = seen.outstanding_requests / self.target_requests
-            if seen.replicas and abs(exact / seen.replicas - 1) <= self.tolerance:
-                return seen.replicas
-            return ceil(exact)
+            ratio = seen.outstanding_requests / self.target_requests / max(1, seen.replicas)
+            return proportional(seen.replicas, ratio, self.tolerance)
 
         return want

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -29,18 +30,34 @@ class Router(Part):
         return iter(())
 
 
-class Load:
-    """What a router may know of one target: unfinished requests, their tokens, input and output, and if it is up.
+class AnyLoad(Protocol):
+    """What a router may know of a target's load: unfinished requests, their tokens, input and output, and if it is up.
 
-    Where targets are deployments, requests and tokens are those for each replica of the fastest one: divided by how
-    many such replicas do the work of a deployment's that are up.
+    Where targets are deployments, requests and tokens are those for each replica of the fastest: divided by how many
+    such replicas do the work of a deployment's that are up.
     """
+
+    @property
+    def requests(self) -> float:
+        """Unfinished requests."""
+
+    @property
+    def tokens(self) -> float:
+        """Their input and output tokens."""
+
+    @property
+    def up(self) -> bool:
+        """Whether it takes requests."""
+
+
+class Load:
+    """The load of one replica; see AnyLoad."""
 
     __slots__ = ("requests", "tokens", "up")
 
     def __init__(self) -> None:
-        self.requests: float = 0
-        self.tokens: float = 0
+        self.requests = 0
+        self.tokens = 0
         self.up = True
 
 
@@ -90,14 +107,15 @@ class Targets:
     """What a router chooses from, and what it may ask about it.
 
     loads: one a target, kept up to date. tokens(request): its input and output. cached(request, target): tokens of its
-    input that are in the target's KV cache now. holders(request): the only targets of which that may be more than 0;
-    any of them, if not given. session(request): number of the session or task it belongs to, -1 for none. key(request):
-    a number that requests which begin alike share, or those of one tenant; -1 for none. ttft_limit_s(request): the
-    promised time to first token, inf for none. queue_s(target): seconds of prefill work that wait there. facts: one a
-    target. watchers are called with a target's index when its load changed or it went up or down.
+    input that are in the target's KV cache now. holders(request): (tokens, targets that may have so many of its input
+    and no more, if named only here), the most tokens first; others have none. Not given: any may have any.
+    session(request): number of the session or task it belongs to, -1 for none. key(request): a number that requests
+    which begin alike share, or those of one tenant; -1 for none. ttft_limit_s(request): the promised time to first
+    token, inf for none. queue_s(target): seconds of prefill work that wait there. facts: one a target. watchers are
+    called with a target's index when its load changed or it went up or down.
     """
 
-    loads: Sequence[Load]
+    loads: Sequence[AnyLoad]
     tokens: Callable[[int], int]
     cached: Callable[[int, int], int] = _no_cache
     session: Callable[[int], int] = _no_session
@@ -107,7 +125,7 @@ class Targets:
     facts: Sequence[Facts] = ()
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
     watchers: list[Callable[[int], None]] = field(default_factory=list)
-    holders: Callable[[int], Iterable[int]] | None = None
+    holders: Callable[[int], Iterable[tuple[int, Iterable[int]]]] | None = None
     key: Callable[[int], int] = _no_session
 
     def __post_init__(self) -> None:
@@ -118,11 +136,23 @@ class Targets:
         """Return the targets that take requests, in order."""
         return [index for index, load in enumerate(self.loads) if load.up]
 
-    def best_cached(self, request: int) -> list[tuple[int, int]]:
-        """Return (target, tokens) of every target that is up and has some of a request's input in its cache."""
-        cached, loads = self.cached, self.loads
-        known = range(len(loads)) if self.holders is None else self.holders(request)
-        return [(at, tokens) for at in known if loads[at].up and (tokens := cached(request, at))]
+    def best(self, request: int, cost: Callable[[AnyLoad, int], Any], start: int) -> int:
+        """Return a target that is up with the least cost(load, cached tokens of the request's input).
+
+        cost never falls with load nor with fewer cached tokens, and no load up costs less than that of `start` with as
+        many: so that targets which have too little of the input in their caches need not be looked at.
+        """
+        loads, cached = self.loads, self.cached
+        least = loads[start]
+        best = cost(least, cached(request, start)), start
+        every: Iterable[tuple[int, Iterable[int]]] = ((self.input_tokens(request), range(len(loads))),)
+        for most, holders in every if self.holders is None else self.holders(request):
+            if best[0] <= cost(least, most):
+                break
+            for at in holders:
+                if loads[at].up:
+                    best = min(best, (cost(loads[at], cached(request, at)), at))
+        return best[1]
 
     def predicted_ttft_s(self, request: int, target: int) -> float:
         """Return the round trip, the prefill work that waits at a target, and the request's own, in seconds.

@@ -8,13 +8,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from clustersim.kinds import register
-from clustersim.serving.routers import Choice, Router, Targets
+from clustersim.serving.routers import AnyLoad, Choice, Router, Targets
 from clustersim.serving.routers.least_outstanding import least
 
 
 @register("router")
 class KvAware(Router):
-    """Send each request to the replica with the lowest cost, in tokens (the first of equals).
+    """Send each request to the replica with the lowest cost, in tokens.
 
         cost = weight x (input tokens - those cached there) + input and output tokens of its unfinished requests
 
@@ -30,14 +30,10 @@ class KvAware(Router):
 
     def start(self, targets: Targets) -> Choice:
         """See the class."""
-        loads, weight = targets.loads, self.weight
+        weight = self.weight
         fewest = least(targets, attrgetter("tokens"))
 
-        def choose(request: int) -> int:
-            at = fewest(request)  # the best of those that have nothing cached
-            best = loads[at].tokens, at
-            for target, tokens in targets.best_cached(request):
-                best = min(best, (loads[target].tokens - weight * tokens, target))
-            return best[1]
+        def cost(load: AnyLoad, cached: int) -> float:
+            return load.tokens - weight * cached
 
-        return choose
+        return lambda request: targets.best(request, cost, fewest(request))

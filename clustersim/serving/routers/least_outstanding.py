@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import ClassVar, Literal
 
 from clustersim.kinds import register
-from clustersim.serving.routers import Choice, Load, Router, Targets
+from clustersim.serving.routers import AnyLoad, Choice, Router, Targets
 
 
 @register("router")
@@ -38,7 +38,7 @@ class LeastOutstandingTokens(Router):
         return least(targets, attrgetter("tokens"))
 
 
-def least(targets: Targets, what: Callable[[Load], float], among: Collection[int] | None = None) -> Choice:
+def least(targets: Targets, what: Callable[[AnyLoad], float], among: Collection[int] | None = None) -> Choice:
     """Return the choice of the target with the least of something, the first of equals, in O(log targets).
 
     It is -1 where no target is up of those `among` which it chooses: all, if not given.

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from clustersim.kinds import register
-from clustersim.serving.routers import Choice, Load, Router, Targets
+from clustersim.serving.routers import AnyLoad, Choice, Router, Targets
 from clustersim.serving.routers.least_outstanding import least
 
 
@@ -20,8 +20,9 @@ class PrefixAware(Router):
         cached     tokens of the input in the cache of the replica that has most of it (of equals, the least loaded)
 
     Where load is uneven, or cached / input is not above the threshold, the request goes to the replica with the fewest
-    unfinished requests. After SGLang's cache-aware policy and its defaults (docs.sglang.ai, router), which keeps trees of
-    its own and sends what no replica knows to the smallest; here the caches themselves are looked at.
+    unfinished requests. After SGLang's cache-aware policy, with the defaults of its router (Shepherd Model Gateway,
+    docs/getting-started/load-balancing.md), which keeps trees of its own and sends what no replica knows to the one
+    with the smallest; here the caches themselves are looked at.
     """
 
     kind: Literal["prefix_aware"] = "prefix_aware"
@@ -44,14 +45,16 @@ class PrefixAware(Router):
             low, high = loads[idle].requests, loads[most(request)].requests
             if high - low > self.max_difference and high > self.max_ratio * low:
                 return idle
-            found = targets.best_cached(request)
-            if not found:
-                return idle
-            at, tokens = min(found, key=lambda each: (-each[1], loads[each[0]].requests, each[0]))
+            at = targets.best(request, _cost, idle)
+            tokens = targets.cached(request, at)
             return at if tokens > self.threshold * targets.input_tokens(request) else idle
 
         return choose
 
 
-def _most(load: Load) -> float:
+def _cost(load: AnyLoad, cached: int) -> tuple[int, float]:
+    return -cached, load.requests
+
+
+def _most(load: AnyLoad) -> float:
     return -load.requests

@@ -58,7 +58,8 @@ class Scheduler(Part):
         while waiting and budget > 0 and room > 0:
             request = waiting[0]
             if adapters is not None and not adapters.has_room(request):
-                passed.append(waiting.popleft())
+                waiting.remove(request)
+                passed.append(request)
                 continue
             chunk = int(min(batch.to_prefill(request), budget, longest))
             if not batch.admit(chunk):

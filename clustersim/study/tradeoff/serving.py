@@ -139,7 +139,7 @@ class _Trial:
         scenario = self.scenario(rate)
         world = World(scenario, seed, [self.plan], None)
         world.run()
-        view = serve(world.records, world.runs.columns(), self.plan, 0, self.window(world))
+        view = serve(world.records, world.runs.columns(), [self.plan], self.plan, 0, self.window(world))
         tasks, (start, end) = world.tasks, view.window_s
         arrival = np.asarray(tasks.column("arrival_s"))
         mine = (arrival >= start) & (arrival <= end) & (np.asarray(tasks.column("status")) == ANSWERED)

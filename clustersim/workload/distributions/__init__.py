@@ -9,8 +9,12 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
+from clustersim.errors import InputError
 from clustersim.kinds import OneOf, Part
-from clustersim.workload.arrays import FloatArray, IntArray
+from clustersim.workload.arrays import MAX_TOKENS, FloatArray, IntArray
+
+#: Draws again of what is too short, before it is said that next to nothing is long enough.
+_MOST_REDRAWS = 1000
 
 
 class Distribution(Part):
@@ -34,11 +38,25 @@ class Distribution(Part):
 
     def sample_counts(self, rng: np.random.Generator, num: int, least: int) -> IntArray:
         """Return `num` draws (num,) rounded to the nearest integer; those below `least` are drawn again."""
-        drawn = np.rint(self.sample(rng, num)).astype(np.int64)
+        drawn = _whole(self.sample(rng, num))
         if self.support()[0] < least:
-            while len(low := np.flatnonzero(drawn < least)):
-                drawn[low] = np.rint(self.sample(rng, len(low)))
+            for _ in range(_MOST_REDRAWS):
+                if not len(low := np.flatnonzero(drawn < least)):
+                    return drawn
+                drawn[low] = _whole(self.sample(rng, len(low)))
+            raise InputError(
+                f"hardly a draw from {self.kind} ({self!r}) reaches {least} tokens; make it longer"
+            )
         return drawn
+
+
+def _whole(tokens: FloatArray) -> IntArray:
+    """Return tokens (n,) rounded; raises InputError for lengths that no request has."""
+    if len(tokens) and not tokens.max() <= MAX_TOKENS:
+        raise InputError(
+            f"a length of {tokens.max():g} tokens was drawn; {MAX_TOKENS:g} is the most, so give a `max`"
+        )
+    return np.rint(tokens).astype(np.int64)
 
 
 @dataclass(frozen=True)

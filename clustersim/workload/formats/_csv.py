@@ -47,7 +47,7 @@ def read_columns(path: Path, numbers: list[str], texts: list[str]) -> pd.DataFra
 def refuse_malformed(path: Path, parsers: dict[str, Callable[[str], object]]) -> None:
     """Raise InputError for the first row that has too few or many cells, or one that its parser refuses."""
     rows = _rows(path)
-    _, names = next(rows)
+    _, names = next(rows, (1, []))
     if absent := [name for name in parsers if name not in names]:
         raise InputError([Problem(f"{path}:1", f"has no column {', '.join(absent)}")])
     for line, row in rows:
@@ -77,6 +77,9 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield (line, cells) of every row that is not blank, the header first."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.reader(file, skipinitialspace=True)
-        for row in reader:
-            if row:
-                yield reader.line_num, [cell.strip() for cell in row]
+        try:
+            for row in reader:
+                if row:
+                    yield reader.line_num, [cell.strip() for cell in row]
+        except csv.Error as error:
+            raise InputError([Problem(f"{path}:{reader.line_num + 1}", f"not valid CSV: {error}")]) from None

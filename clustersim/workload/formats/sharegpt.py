@@ -42,7 +42,8 @@ def read(path: Path) -> Rows:
         text = str(turns[1].get("value", ""))
         thought = text[: text.find(_THOUGHT_ENDS) + len(_THOUGHT_ENDS)] if _THOUGHT_ENDS in text else ""
         share = len(thought) / max(len(text), 1)
-        columns.append((asked, answered, min(round(share * answered), answered - 1)))
+        thought_tokens = min(float(np.rint(share * answered)), answered - 1)
+        columns.append((asked, answered, thought_tokens))
         entries.append(index)
         num_assumed += asked_assumed or answered_assumed
         num_later += len(turns) - 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -9,10 +10,10 @@ from typing import ClassVar, Literal, Self
 import numpy as np
 from pydantic import model_validator
 
-from clustersim.errors import InputError, Problem
+from clustersim.errors import InputError, Problem, shortened
 from clustersim.kinds import register
 from clustersim.text_file import read_text
-from clustersim.workload.arrays import FloatArray
+from clustersim.workload.arrays import MAX_TOKENS, FloatArray
 from clustersim.workload.formats import CUT
 from clustersim.workload.lengths import Lengths, SampledLengths
 
@@ -62,6 +63,8 @@ class JointEmpirical(SampledLengths):
 def _why_not(row: tuple[float, ...]) -> str:
     if len(row) not in (3, 4):
         return f"has {len(row)} entries; it takes input, thinking, answer and perhaps a weight"
+    if not all(math.isfinite(number) and number <= MAX_TOKENS for number in row):
+        return f"holds a number that is not finite, or above {MAX_TOKENS:g}"
     if any(tokens != int(tokens) for tokens in row[:3]):
         return "tokens are whole numbers"
     if row[0] < 1 or row[1] < 0 or row[2] < 1:
@@ -91,9 +94,11 @@ def _read(file: str) -> FloatArray:
         try:
             row = tuple(float(cell) for cell in line.split(","))
         except ValueError:
-            raise refuse(number, f'"{line}" is not {len(names)} numbers') from None
-        if len(row) != len(names) or not np.isfinite(row).all() or (why := _why_not(row)):
-            raise refuse(number, f'"{line}" is not {len(names)} numbers' if len(row) != len(names) else why)
+            raise refuse(number, f'"{shortened(line)}" is not {len(names)} numbers') from None
+        if len(row) != len(names):
+            raise refuse(number, f'"{shortened(line)}" is not {len(names)} numbers')
+        if why := _why_not(row):
+            raise refuse(number, why)
         rows.append(row)
     if not rows or sum(row[3] if len(row) == 4 else 1 for row in rows) <= 0:
         raise refuse(1, "no row with a weight follows the header")
