@@ -249,7 +249,9 @@ class Interconnect:
                     self._drives(hops, f"{place.cluster}/{share.node}/{what}/{way}", links[what], part)
         for what, way in ends:
             if what == "remote_store" and wired.remote_store_total_bytes_per_s is not None:
-                hops.add(1.0, self._make(f"{place.cluster}/{what}/{way}", wired.remote_store_total_bytes_per_s))
+                hops.add(
+                    1.0, self._make(f"{place.cluster}/{what}/{way}", wired.remote_store_total_bytes_per_s)
+                )
         return hops.route(total)
 
     def _drives(self, hops: _Hops, name: str, link: Link, share: float) -> None:

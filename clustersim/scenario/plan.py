@@ -29,6 +29,7 @@ from clustersim.scenario.accuracy import Ability, ability_of, task_problems
 from clustersim.scenario.bounds import bound_problems
 from clustersim.scenario.operability import operation_problems
 from clustersim.scenario.schema import Cluster, Deployment, Scenario
+from clustersim.scenario.tiers import tier_problems
 from clustersim.units import GIGA
 from clustersim.workload.workload import Workload
 from clustersim.yaml_file import Document, Key
@@ -193,8 +194,10 @@ def _problems(scenario: Scenario) -> Iterator[tuple[Key, str]]:
     if ok:
         yield from _room(scenario, by_name)
         yield from operation_problems(scenario)
-        for each in _plans(scenario):
+        plans = _plans(scenario)
+        for each in plans:
             yield from _fits(each)
+        yield from tier_problems(plans)
 
 
 def _prefill_problems(scenario: Scenario) -> Iterator[tuple[Key, str]]:

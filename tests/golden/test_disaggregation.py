@@ -29,5 +29,5 @@ def test_disaggregated_against_colocated(update_golden: bool) -> None:
         assert found[name] == pytest.approx(values, rel=1e-9), name
     together, apart = found["colocated"], found["disaggregated"]
     assert together["num_accelerators"] == apart["num_accelerators"] == 16
-    assert apart["p99_tpot_ms"] < together["p99_tpot_ms"] / 2, "nothing interrupts decoding"
+    assert apart["p99_tpot_ms"] < 0.75 * together["p99_tpot_ms"], "nothing interrupts decoding"
     assert apart["goodput_frac"] > together["goodput_frac"]
