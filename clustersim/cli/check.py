@@ -24,8 +24,12 @@ def command(scenario: str, settings: tuple[str, ...], output_format: str) -> Non
       clustersim check reasoning_h100 --set deployments.0.parallelism.ep=16
     """
     from clustersim.scenario.load import load_with_plans
+    from clustersim.workload.generate import Sampler
 
     loaded, plans = load_with_plans(scenario, settings)
+    with options.within(scenario):
+        for workload in loaded.workloads:  # reads its trace and its tables of lengths
+            Sampler(workload, loaded.seed).draw(1)
     rows: list[dict[str, Any]] = []
     for plan in plans:
         memory, deployment = plan.memory, plan.deployment

@@ -14,6 +14,7 @@ from clustersim.models.layout import (
     kv_bytes_per_token_per_rank,
     weight_bytes_per_rank,
 )
+from clustersim.models.lora import Lora, adapter_bytes_per_rank
 from clustersim.models.precision import Precision
 from clustersim.models.spec import ModelSpec
 
@@ -37,6 +38,8 @@ class Memory:
     """Sequences in a batch on one data-parallel rank."""
     speculation: Speculation | None = None
     """Whose draft, on the same ranks, holds weights and KV of its own."""
+    lora: Lora | None = None
+    """Adapters with slots beside the weights."""
 
     @cached_property
     def draft(self) -> Draft | None:
@@ -49,6 +52,15 @@ class Memory:
     def draft_weights_bytes(self) -> float:
         """Weights of the draft on the heaviest rank."""
         return self.draft.weights_bytes if self.draft else 0.0
+
+    @cached_property
+    def adapters_bytes(self) -> float:
+        """Slots for adapters on the rank that has most."""
+        if self.lora is None:
+            return 0.0
+        return self.lora.max_loras * adapter_bytes_per_rank(
+            self.spec, self.parallelism, self.precision, self.lora
+        )
 
     @cached_property
     def weights_bytes(self) -> float:
@@ -93,6 +105,7 @@ class Memory:
         return (
             self.weights_bytes
             + self.draft_weights_bytes
+            + self.adapters_bytes
             + self.exchange_bytes
             + self.activations_bytes
             + self.window_bytes
@@ -136,6 +149,7 @@ class Memory:
         return [
             ("weights", self.weights_bytes),
             *([("weights of the draft", self.draft_weights_bytes)] if self.draft else []),
+            *([("slots for adapters", self.adapters_bytes)] if self.lora else []),
             *([("expert exchange buffers", self.exchange_bytes)] if self.exchange_bytes else []),
             ("activations, peak", self.activations_bytes),
             ("sliding-window KV", self.window_bytes),

@@ -20,6 +20,7 @@ from clustersim.hardware.accelerator import Accelerator
 from clustersim.hardware.figure import BY_USER, Evidence
 from clustersim.models.exchange import WAITS_FOR_HOST
 from clustersim.models.layout import Parallelism
+from clustersim.models.lora import Lora, lora_ops
 from clustersim.models.ops import COLLECTIVES, EVEN, Op, Piece, rank_ops
 from clustersim.models.popularity import Popularity
 from clustersim.models.precision import Precision
@@ -98,6 +99,8 @@ class CostModel:
     """Who drafts tokens for this model; `cost.phases` has the passes that make a step then."""
     popularity: Popularity = EVEN
     """How routing spreads tokens over experts."""
+    lora: Lora | None = None
+    """The adapters whose products every step has."""
     _tables: dict[tuple[str, str, str], OpTable | None] = field(
         default_factory=dict, compare=False, repr=False
     )
@@ -114,7 +117,7 @@ class CostModel:
         alike = own and whole and (own.num_experts, own.top_k) == (whole.num_experts, whole.top_k)
         popularity = self.popularity if alike else EVEN
         return replace(self, spec=draft.spec, parallelism=draft.parallelism, precision=draft.precision,
-                       speculation=None, popularity=popularity)  # fmt: skip
+                       speculation=None, popularity=popularity, lora=None)  # fmt: skip
 
     def ops(self, shape: StepShape) -> list[Op]:
         """Return the operators of a step on the busiest rank, taken whole."""
@@ -122,7 +125,10 @@ class CostModel:
 
     def rank_ops(self, rank: RankShape) -> list[Op]:
         """Return the operators of a micro-batch of a rank."""
-        return rank_ops(self.spec, self.parallelism, self.precision, rank, self.imbalance, self.popularity)
+        found = rank_ops(self.spec, self.parallelism, self.precision, rank, self.imbalance, self.popularity)
+        if self.lora is not None:
+            found += lora_ops(self.spec, self.parallelism, self.precision, self.lora, rank)
+        return found
 
     def estimate(self, op: Op, graph: bool) -> Estimate:
         """Return the time of one call of `op`; with `graph` it is replayed from a captured graph.

@@ -38,6 +38,17 @@ SCALE_UP_FRAC = 0.88
 OTHER_FRAC = 0.8
 
 
+def host_link(node: Node) -> tuple[float, float] | None:
+    """Return (bytes a second, latency in seconds) between an accelerator and its host; None where they share memory."""
+    link, figure = node.host_link, node.accelerator.host_link_bytes_per_s
+    if link is not None:
+        rate = link.bandwidth_bytes_per_s.value * _frac(link, OTHER_FRAC)
+        return rate, link.launch_s.value + link.latency_s.value
+    if figure is not None:
+        return figure.value * (1.0 if figure.evidence == "measured" else OTHER_FRAC), 0.0
+    return None
+
+
 class Wired(Protocol):
     """What the interconnect needs to know of a cluster."""
 
@@ -263,14 +274,11 @@ class Interconnect:
 
     def _host(self, hops: _Hops, cluster: str, share: Share, way: str, part: float) -> None:
         node = self.clusters[cluster][0].node
-        link, figure = node.host_link, node.accelerator.host_link_bytes_per_s
-        if link is not None:
-            each = link.bandwidth_bytes_per_s.value * _frac(link, OTHER_FRAC)
-            hops.latency_s = max(hops.latency_s, link.launch_s.value + link.latency_s.value)
-        elif figure is not None:
-            each = figure.value * (1.0 if figure.evidence == "measured" else OTHER_FRAC)
-        else:
-            return  # they share memory
+        link = host_link(node)
+        if link is None:
+            return
+        each, latency_s = link
+        hops.latency_s = max(hops.latency_s, latency_s)
         hops.add(part, *self._ports(cluster, share, f"host/{way}", _Reach(each, node.count * each)))
 
     def _ports(self, cluster: str, share: Share, what: str, reach: _Reach) -> Sequence[Channel]:

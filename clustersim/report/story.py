@@ -7,7 +7,7 @@ from typing import Any
 
 from clustersim.report import fleet, tasks, words
 from clustersim.results.result import Result
-from clustersim.scenario.plan import DeploymentPlan, deployment_of
+from clustersim.scenario.plan import DeploymentPlan, deployments_of
 from clustersim.units import GIGA
 from clustersim.workload.workload import Slo, Tasks, Tenant, Workload
 
@@ -58,8 +58,12 @@ def asked(result: Result) -> list[tuple[str, str]]:
         )
         rows.append((deployment.name, text))
     for index, workload in enumerate(scenario.workloads):
-        name = result.plans[deployment_of(scenario, index)].deployment.name
-        rows.append((f"Workload for {name}", _workload(workload)))
+        names = [result.plans[number].deployment.name for number in deployments_of(scenario, index)]
+        text = _workload(workload)
+        if len(names) > 1:
+            gateway = words.kind(workload.gateway) if workload.gateway else "least outstanding requests"
+            text += f"; gateway: {gateway}"
+        rows.append((f"Workload for {', '.join(names)}", text))
     start, end = result.metrics["window_s"]
     horizon = (
         "until the workloads end" if scenario.horizon_s is None else f"for {words.span(scenario.horizon_s)}"

@@ -13,7 +13,7 @@ from clustersim.report import words
 from clustersim.results.result import Result
 from clustersim.results.served import limits_of
 from clustersim.results.tasks import task_limits
-from clustersim.scenario.plan import DeploymentPlan, deployment_of
+from clustersim.scenario.plan import DeploymentPlan, deployments_of
 from clustersim.units import MILLI, duration, si
 from clustersim.workload.strategies import Strategy
 from clustersim.workload.verifier import Verifier
@@ -63,9 +63,9 @@ class TaskView:
     @cached_property
     def plans(self) -> list[DeploymentPlan]:
         """The deployments that its tasks send requests to, its own first."""
-        own = self.result.plans[deployment_of(self.result.scenario, self.index)]
-        called = set(self.tasks.strategy.deployments()) - {own.deployment.name}
-        return [own, *(plan for plan in self.result.plans if plan.deployment.name in called)]
+        own = [self.result.plans[index] for index in deployments_of(self.result.scenario, self.index)]
+        called = set(self.tasks.strategy.deployments()) - {plan.deployment.name for plan in own}
+        return [*own, *(plan for plan in self.result.plans if plan.deployment.name in called)]
 
     @property
     def regime(self) -> str:

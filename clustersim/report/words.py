@@ -10,7 +10,7 @@ from clustersim.hardware.figure import Evidence
 from clustersim.results.result import Result
 from clustersim.results.served import limits_of
 from clustersim.results.tasks import task_limits
-from clustersim.scenario.plan import DeploymentPlan, deployment_of
+from clustersim.scenario.plan import DeploymentPlan, deployments_of
 from clustersim.scenario.schema import Scenario
 from clustersim.units import DAY_S, HOUR_S, MILLI, duration
 
@@ -133,7 +133,7 @@ def promises(scenario: Scenario, deployment: int) -> list[dict[str, float]]:
     """
     found: list[dict[str, float]] = []
     for index, workload in enumerate(scenario.workloads):
-        if deployment_of(scenario, index) != deployment:
+        if deployment not in deployments_of(scenario, index):
             continue
         for tenant in range(len(workload.all_tenants)):
             limits = limits_of(workload.slo_of(tenant))
@@ -172,7 +172,7 @@ def serves_tasks(scenario: Scenario, deployment: int) -> bool:
     name = scenario.deployments[deployment].name
     return any(
         workload.tasks is not None
-        and (deployment_of(scenario, index) == deployment or name in workload.tasks.strategy.deployments())
+        and (deployment in deployments_of(scenario, index) or name in workload.tasks.strategy.deployments())
         for index, workload in enumerate(scenario.workloads)
     )
 

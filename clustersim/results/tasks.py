@@ -125,7 +125,7 @@ def deployments_used(workload: Workload, first: str) -> set[str]:
     `first` is the scenario's first deployment, where a workload goes that names none.
     """
     called = set(workload.tasks.strategy.deployments()) if workload.tasks else set()
-    return {workload.to or first, *called}
+    return {*(workload.deployments or (first,)), *called}
 
 
 def _without_latencies(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,7 +138,8 @@ def _without_latencies(values: Mapping[str, Any]) -> dict[str, Any]:
 def _rests_on(workload: Workload, plans: list[DeploymentPlan]) -> dict[str, dict[str, Any]]:
     """Return, by deployment that answers, the accuracy of plain attempts, its 90 % band, and where it comes from."""
     assert workload.tasks is not None
-    answering = {workload.to or plans[0].deployment.name, *workload.tasks.strategy.answering()}
+    own = workload.deployments or (plans[0].deployment.name,)
+    answering = {*own, *workload.tasks.strategy.answering()}
     found: dict[str, dict[str, Any]] = {}
     for plan in plans:
         ability = plan.ability(workload) if plan.deployment.name in answering else None

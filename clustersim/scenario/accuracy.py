@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -98,25 +98,37 @@ def _mean_thinking(key: str, workload: Workload) -> float:
     return _means[key]
 
 
+def _said(data: object, name: str) -> Key:
+    """Return the key under which plain data first says `name`, or no key at all."""
+    inner = data.items() if isinstance(data, Mapping) else enumerate(data) if isinstance(data, list) else ()
+    for step, value in inner:
+        if value == name:
+            return (step,)
+        if key := _said(value, name):
+            return (step, *key)
+    return ()
+
+
 def task_problems(key: Key, workload: Workload, scenario: Scenario) -> Iterator[tuple[Key, str]]:
     """Yield what is wrong with the tasks of a workload, beyond form."""
     tasks = workload.tasks
     if tasks is None:
         return
     deployments = {deployment.name: deployment for deployment in scenario.deployments}
-    own = workload.to or scenario.deployments[0].name
+    own = workload.deployments or (scenario.deployments[0].name,)
     called = dict.fromkeys(tasks.strategy.deployments())
     for name in called:
         if name not in deployments:
-            yield (*key, "strategy"), unknown("deployment", name, deployments)
+            said = (*key, "strategy", *_said(tasks.strategy.model_dump(by_alias=True, exclude_unset=True), name))
+            yield said, unknown("deployment", name, deployments)
     for field in ("accuracy", "weights"):
         given = getattr(tasks, field)
         for name in given if isinstance(given, dict) else ():
             if name not in deployments:
                 yield (*key, field, name), unknown("deployment", name, deployments)
-    if own not in deployments:
+    if not set(own) <= set(deployments):
         return
-    answering = [own, *(name for name in tasks.strategy.answering() if name in deployments)]
+    answering = [*own, *(name for name in tasks.strategy.answering() if name in deployments)]
     for name in dict.fromkeys(answering):
         try:
             known = ability_of(deployments[name], workload) is not None

@@ -57,7 +57,7 @@ def _workload(key: Key, workload: Workload, horizon_s: float | None) -> Iterator
                 (*key, *name),
                 f"{arrivals.kind} arrivals never end: give the workload `num_requests` or the scenario a `horizon`",
             )
-        rate = getattr(arrivals, "rate_per_s", None) or getattr(arrivals, "mean_rate_per_s", 0.0)
+        rate = float(getattr(arrivals, "rate_per_s", 0.0) or getattr(arrivals, "mean_rate_per_s", 0.0))
         expected = rate * workload.rate_scale * (horizon_s or 0.0)
         if min(expected, math.inf if num is None else num) > MAX_REQUESTS:
             yield (

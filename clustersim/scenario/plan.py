@@ -25,10 +25,12 @@ from clustersim.models.layout import (
     kv_bytes_per_token_per_rank,
     weight_bytes_per_rank,
 )
+from clustersim.scenario.adapters import adapter_problems, load_s
 from clustersim.scenario.accuracy import Ability, ability_of, task_problems
 from clustersim.scenario.bounds import bound_problems
 from clustersim.scenario.operability import operation_problems
 from clustersim.scenario.schema import Cluster, Deployment, Scenario
+from clustersim.scenario.targets import target_problems
 from clustersim.scenario.tiers import tier_problems
 from clustersim.units import GIGA
 from clustersim.workload.workload import Workload
@@ -81,7 +83,7 @@ class DeploymentPlan:
         return one_of_equals(CostModel(
             deployment.model, deployment.parallelism, deployment.formats, self.accelerator,
             self.profile, self.fabric, deployment.serving_engine, deployment.expert_imbalance,
-            deployment.speculation, deployment.expert_popularity,
+            deployment.speculation, deployment.expert_popularity, deployment.lora,
         ))  # fmt: skip
 
     @cached_property
@@ -92,7 +94,7 @@ class DeploymentPlan:
             deployment.model, deployment.parallelism, deployment.formats, deployment.serving_engine,
             self.accelerator.memory_bytes.value,
             deployment.scheduler.max_step_tokens or self.max_model_len, deployment.scheduler.max_num_seqs,
-            deployment.speculation,
+            deployment.speculation, deployment.lora,
         )  # fmt: skip
 
     @property
@@ -120,6 +122,13 @@ class DeploymentPlan:
         full, windowed, _ = kv_bytes_per_token_per_rank(deployment.model, Parallelism(), deployment.formats)
         return full + windowed
 
+    @property
+    def adapter_load_s(self) -> float:
+        """Seconds to load a LoRA adapter from host memory."""
+        deployment = self.deployment
+        assert deployment.lora is not None
+        return load_s(deployment.lora, deployment.model, deployment.parallelism, deployment.formats, self.cluster.node)
+
     def ability(self, workload: Workload) -> Ability | None:
         """Return how often this deployment's model is right at the tasks of a workload; None where nobody knows."""
         return ability_of(self.deployment, workload)
@@ -146,11 +155,10 @@ def _plans(scenario: Scenario) -> list[DeploymentPlan]:
     ]
 
 
-def deployment_of(scenario: Scenario, workload: int) -> int:
-    """Return the index of the deployment that serves workload number `workload`."""
+def deployments_of(scenario: Scenario, workload: int) -> list[int]:
+    """Return the indices of the deployments that serve workload number `workload`, in the order it names them."""
     names = [deployment.name for deployment in scenario.deployments]
-    to = scenario.workloads[workload].to
-    return 0 if to is None else names.index(to)
+    return [names.index(name) for name in scenario.workloads[workload].deployments] or [0]
 
 
 def _where(key: Key, document: Document | None) -> str:
@@ -175,25 +183,14 @@ def _problems(scenario: Scenario) -> Iterator[tuple[Key, str]]:
             ok = False
             yield ("deployments", index, "on"), unknown("cluster", deployment.on, by_name)
     yield from _prefill_problems(scenario)
-    names = [deployment.name for deployment in scenario.deployments]
+    yield from adapter_problems(scenario)
+    yield from target_problems(scenario)
     for index, workload in enumerate(scenario.workloads):
-        if workload.to is None and len(names) > 1:
-            yield (
-                ("workloads", index),
-                f'"to" is missing: which deployment serves it? Choices: {", ".join(names)}',
-            )
-        elif workload.to in {deployment.prefill_by for deployment in scenario.deployments} - {None}:
-            yield (
-                ("workloads", index, "to"),
-                f'"{workload.to}" only prefills for others; name the one that decodes',
-            )
-        elif workload.to is not None and workload.to not in names:
-            yield ("workloads", index, "to"), unknown("deployment", workload.to, names)
         yield from task_problems(("workloads", index, "tasks"), workload, scenario)
     yield from bound_problems(scenario)
     if ok:
-        yield from _room(scenario, by_name)
-        yield from operation_problems(scenario)
+        crowded = list(_room(scenario, by_name))
+        yield from crowded or operation_problems(scenario)
         plans = _plans(scenario)
         for each in plans:
             yield from _fits(each)
@@ -296,7 +293,7 @@ def _does_not_fit(plan: DeploymentPlan) -> str:
         layout = Parallelism(tp=tp, ep=tp if deployment.parallelism.ep > 1 else 1)
         if tp > deployment.parallelism.tp and not check_layout(deployment.model, layout, deployment.formats):
             wider = Memory(deployment.model, layout, deployment.formats, memory.engine, memory.capacity_bytes,
-                           memory.max_tokens, memory.max_seqs, memory.speculation)  # fmt: skip
+                           memory.max_tokens, memory.max_seqs, memory.speculation, memory.lora)  # fmt: skip
             if wider.blocks_per_rank:
                 return f"{text} It fits with parallelism: {{tp: {tp}}}."
     return text + " Use more ranks, narrower weights, or an accelerator with more memory."

@@ -16,6 +16,7 @@ from clustersim.hardware.site import SiteRef
 from clustersim.kinds import OneOf, Value
 from clustersim.models.hf_config import ModelRef
 from clustersim.models.layout import Parallelism
+from clustersim.models.lora import Lora
 from clustersim.models.popularity import Popularity
 from clustersim.models.precision import Precision
 from clustersim.network.topologies import Network
@@ -103,6 +104,8 @@ class Deployment(Value):
     """Formats of weights, activations and KV cache; those of the published checkpoint if not given."""
     speculation: Annotated[Speculation, OneOf("speculation")] | None = None
     """Who drafts tokens for the model to verify; nobody if not given."""
+    lora: Lora | None = None
+    """Adapters that it serves beside its model; none if not given."""
     scheduler: Annotated[Scheduler, OneOf("scheduler")] = Field(
         default="chunked_prefill", validate_default=True
     )

@@ -332,7 +332,19 @@ class Replica(Batch):
             if self.computed.get(request) == self.prefill_length(request):
                 ended.append(request)
         self.runs.append(
-            (self.index, start, now, steps or 1, batch, context, *shape, len(ended), kv.used, self._queued, stalled)
+            (
+                self.index,
+                start,
+                now,
+                steps or 1,
+                batch,
+                context,
+                *shape,
+                len(ended),
+                kv.used,
+                self._queued,
+                stalled,
+            )
         )
         if self._orders:
             self._follow_orders(now)

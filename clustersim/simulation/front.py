@@ -14,6 +14,7 @@ from clustersim.serving.kv_cache import KvCache
 from clustersim.serving.replica import Replica
 from clustersim.serving.routers import Load, Targets
 from clustersim.serving.stepwise import StepwiseReplica
+from clustersim.serving.adapters import Adapters
 from clustersim.serving.admission.accept_all import AcceptAll
 from clustersim.simulation.facts import SameFacts, key_of, queue_s, replica_facts
 from clustersim.simulation.gate import Gate
@@ -70,7 +71,7 @@ class Front:
             replica(
                 first_replica + index, world.env, world.records, world.runs, deployment.scheduler, plan.step_time,
                 KvCache(memory.engine.block_size, memory.num_blocks), self._finished,
-                parallelism.attention_dp, parallelism.attention_dp * parallelism.pp,
+                parallelism.attention_dp, parallelism.attention_dp * parallelism.pp, self._adapters(),
             )
             for index in range(plan.max_replicas)
         ]  # fmt: skip
@@ -78,6 +79,13 @@ class Front:
         """To the tiers below its replicas' caches."""
         self._inbox: list[Call] = []
         self._inbox_at = -1.0
+
+    def _adapters(self) -> Adapters | None:
+        """Return a replica's slots for adapters, where requests may ask for some."""
+        lora = self.plan.deployment.lora
+        if lora is None or not any(workload.adapters for workload in self.world.scenario.workloads):
+            return None
+        return Adapters(self.records, lora.max_loras, self.plan.adapter_load_s)
 
     def submit(self, request: int, now: float) -> bool:
         """Route a request that comes through the frontend now; False for one that is refused."""

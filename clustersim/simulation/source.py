@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from clustersim.simulation.front import Front
+from clustersim.simulation.gateway import Gateway
 from clustersim.workload.generate import Requests
 from clustersim.workload.workload import Workload
 
@@ -66,7 +67,36 @@ class RequestSource:
 
     def begin(self, row: int, now: float) -> bool:
         """See `Source.begin`."""
-        if self.front.submit(row, now):
+        return self._enter(row, self.front, now)
+
+    def _enter(self, row: int, front: Front, now: float) -> bool:
+        if front.submit(row, now):
             return True
-        self.world.left(self.index, now, self.front.wait_after(row))
+        self.world.left(self.index, now, front.wait_after(row))
         return False
+
+
+class SharedSource(RequestSource):
+    """Sends plain requests to several deployments, each to the one that a gateway picks when it arrives."""
+
+    def __init__(self, world: World, gateway: Gateway, index: int, workload: Workload) -> None:
+        super().__init__(world, gateway.longest, index, workload)
+        self.gateway = gateway
+        self.delay_s = 0.0  # that of the deployment comes once it is known
+
+    def begin(self, row: int, now: float) -> bool:
+        """See `Source.begin`."""
+        branch = self.gateway.pick(row)
+        self.world.records.deployment[row] = branch.front.plan.index
+        delay_s = branch.latency_s + branch.front.delay_s
+        if not delay_s:
+            return self._enter(row, branch.front, now)
+        tokens = self.gateway.tokens(row)
+        branch.expect(1, tokens)
+
+        def enter() -> None:
+            self._enter(row, branch.front, self.world.env.now)
+            branch.expect(-1, -tokens)
+
+        self.world.after(delay_s, lambda _event: enter())
+        return True

@@ -17,6 +17,7 @@ from clustersim.serving.kv_cache import Prefix
 from clustersim.serving.replica import Replica
 from clustersim.serving.sharing import held
 from clustersim.simulation.front import Front
+from clustersim.simulation.gateway import Gateway
 from clustersim.workload.generate import Requests
 from clustersim.workload.tasks import Answer, Call, Context, Future, Program, Task
 from clustersim.workload.workload import Workload
@@ -34,14 +35,17 @@ class TaskSource:
 
     delay_s = 0.0
 
-    def __init__(self, world: World, front: Front, index: int, workload: Workload) -> None:
+    def __init__(
+        self, world: World, fronts: list[Front], index: int, workload: Workload, gateway: Gateway | None = None
+    ) -> None:
         assert workload.tasks is not None
         self.world = world
-        self.front = front
+        self.front = fronts[0] if gateway is None else gateway.longest
+        self.gateway = gateway
         self.index = index
         self.workload = workload
         self.settings = workload.tasks
-        answering = {front.plan.deployment.name, *workload.tasks.strategy.answering()}
+        answering = {*(front.plan.deployment.name for front in fronts), *workload.tasks.strategy.answering()}
         self.success: list[Success | None] = []  # by deployment; None for verifiers, and where nobody knows
         for each in world.fronts:
             ability = each.plan.ability(workload) if each.plan.deployment.name in answering else None
@@ -91,15 +95,26 @@ class TaskSource:
     def begin(self, row: int, now: float) -> bool:  # noqa: ARG002 - the contract's
         """See `Source.begin`."""
         tasks = self.world.tasks
+        front = self.front if self.gateway is None else self._pick(row, self.gateway)
         task = Task(
             row, tasks.input_tokens[row], tasks.thinking_tokens[row], tasks.answer_tokens[row],
             tasks.difficulty[row], self.settings.spread, f"{self.world.seed}/{self.workload.name}/{row}",
         )  # fmt: skip
         work = Work(self, task)
-        program = Program(self.settings.strategy.run(task, work.client(self.front.plan.index)))
+        program = Program(self.settings.strategy.run(task, work.client(front.plan.index)))
         program.then(work.ended)
         program.start()
         return tasks.status[row] == 0
+
+    def _pick(self, row: int, gateway: Gateway) -> Front:
+        """Return the deployment that a task goes to, and write down its chance there."""
+        branch = gateway.pick(row)
+        tasks, success = self.world.tasks, self.success[branch.front.plan.index]
+        tasks.success[row] = np.nan if success is None else success.of(np.array([tasks.difficulty[row]]))[0]
+        tokens = gateway.tokens(row)
+        branch.expect(1, tokens)
+        self.world.after(branch.front.delay_s, lambda _event: branch.expect(-1, -tokens))
+        return branch.front
 
     def served(self, work: Work) -> None:
         """Count a task that is over; stop a closed loop that does nothing but ask and be refused."""
@@ -310,7 +325,10 @@ class Client:
         prefix = self.work.prefix(call.context, front, index)
         if prefix is not None:
             replica.sharing.wants[call.request] = prefix
-        if call.keep:
+        if call.keep and replica.on_prefilled is not None:
+            if prefix is not None:  # what it makes is made elsewhere
+                call.after.nodes[replica.index] = prefix
+        elif call.keep:
             left = Prefix(prefix, call.after)
             left.tokens = max(prefix.tokens if prefix else 0, call.after.tokens - 1) // replica.kv.block_size
             left.tokens *= replica.kv.block_size

@@ -15,18 +15,19 @@ from clustersim.network.interconnect import Interconnect
 from clustersim.network.place import Place
 from clustersim.records import LoadRecords, RequestRecords, RunRecords, SpanRecords, TaskRecords, TransferRecords
 from clustersim.scenario.placement import Vacancies, place, vacancies
-from clustersim.scenario.plan import DeploymentPlan, deployment_of
+from clustersim.scenario.plan import DeploymentPlan, deployments_of
 from clustersim.scenario.schema import Scenario
 from clustersim.serving.tiers import Tier
 from clustersim.simulation.closed_loop import ClosedLoop
 from clustersim.simulation.disaggregation import connect
 from clustersim.simulation.facts import ttft_limits
 from clustersim.simulation.front import Front
+from clustersim.simulation.gateway import Gateway
 from clustersim.simulation.lifecycle import Lifecycle
 from clustersim.simulation.operations import operate, operated
 from clustersim.simulation.pool import Pool
 from clustersim.simulation.prefixes import Beginnings
-from clustersim.simulation.source import RequestSource, Source
+from clustersim.simulation.source import RequestSource, SharedSource, Source
 from clustersim.simulation.tasks import TaskSource
 from clustersim.workload.generate import generate, load_trace
 from clustersim.workload.prefixes import prefix_table
@@ -144,18 +145,23 @@ class World:
             self.beginnings[index] = Beginnings(table, first)
 
     def _source(self, index: int, workload: Workload) -> Source:
-        front = self.fronts[deployment_of(self.scenario, index)]
-        kind = RequestSource if workload.tasks is None else TaskSource
-        return kind(self, front, index, workload)
+        fronts = [self.fronts[number] for number in deployments_of(self.scenario, index)]
+        gateway = Gateway(self, index, fronts) if len(fronts) > 1 else None
+        if workload.tasks is not None:
+            return TaskSource(self, fronts, index, workload, gateway)
+        if gateway is not None:
+            return SharedSource(self, gateway, index, workload)
+        return RequestSource(self, fronts[0], index, workload)
 
     @cached_property
-    def _ttft_limits_s(self) -> list[list[float]]:
+    def ttft_limits_s(self) -> list[list[float]]:
+        """The promised time to first token by workload and tenant, inf for none."""
         return ttft_limits(self.scenario)
 
     def ttft_limit_s(self, request: int) -> float:
         """Return the promised time to first token of a request, inf for none."""
         records = self.records
-        return self._ttft_limits_s[records.workload[request]][records.tenant[request]]
+        return self.ttft_limits_s[records.workload[request]][records.tenant[request]]
 
     def over(self) -> bool:
         """Return whether all that the workloads send is done."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from clustersim.kinds import OneOf, Value
+from clustersim.kinds import OneOf, Part, Value
 from clustersim.units import PositiveSeconds, Seconds
 from clustersim.workload.adapters import Adapters
 from clustersim.workload.arrivals import Arrivals
@@ -98,11 +98,17 @@ class TraceSource(Value):
 
 
 class Workload(Value):
-    """Requests sent to one deployment."""
+    """Requests sent to one deployment, or to several behind a gateway."""
 
     name: Annotated[str, Field(min_length=1)] = "workload"
-    to: str | None = None
-    """Name of the deployment that serves it."""
+    to: str | tuple[str, ...] | None = None
+    """Name of the deployment that serves it, or a list of names among which a gateway chooses."""
+    gateway: Annotated[Part, OneOf("router")] | None = None
+    """Which of several deployments gets each request, or each task as a whole: a router whose targets are deployments.
+    `least_outstanding_requests` if not given."""
+    gateway_site: str | None = None
+    """Site where the gateway stands: requests to deployments at other sites take the light's way there and back, and
+    the WAN's latency. No way is counted if not given."""
     source: str = ""
     """Where the figures come from."""
     arrivals: Annotated[Arrivals, OneOf("arrivals")] | None = None
@@ -133,6 +139,7 @@ class Workload(Value):
 
     def _problems(self) -> Iterator[str]:
         """Yield what is wrong, each check resting on those before it."""
+        yield from self._gateway_problems()
         names = [tenant.name for tenant in self.tenants]
         yield from (f'two tenants are called "{name}"' for name in sorted(names) if names.count(name) > 1)
         for tenant in self.tenants:
@@ -146,6 +153,16 @@ class Workload(Value):
         if self.rate_scale != 1 and isinstance(self.arrivals, ClosedLoop | AllAtOnce):
             yield f"{self.arrivals.kind} has no rate for `rate_scale` to multiply"
         yield from self._trace_problems()
+
+    def _gateway_problems(self) -> Iterator[str]:
+        if not isinstance(self.to, tuple):
+            for name in ("gateway", "gateway_site"):
+                if getattr(self, name) is not None:
+                    yield f"`{name}` has no effect on a workload for one deployment: list several in `to`"
+        elif len(self.to) < 2 or len(set(self.to)) < len(self.to):
+            yield "a list in `to` names two deployments or more, each once"
+        elif self.tasks is not None and self.gateway_site is not None:
+            yield "`gateway_site` has no effect on tasks, whose requests go to deployments by no gateway: leave it out"
 
     def _trace_problems(self) -> Iterator[str]:
         replayed = isinstance(self.shared_arrivals, TraceArrivals)
@@ -181,6 +198,11 @@ class Workload(Value):
             yield f"{who}: `lengths: trace` goes on the workload, whose tenants are dealt rows in turn"
         if tenant.lengths is None and self.shared_lengths is None:
             yield f"{who} needs `lengths`, or the workload does"
+
+    @property
+    def deployments(self) -> tuple[str, ...]:
+        """Return the names of the deployments that serve it; none where it is the only one's."""
+        return () if self.to is None else (self.to,) if isinstance(self.to, str) else self.to
 
     @property
     def shared_arrivals(self) -> Arrivals | None:

@@ -19,7 +19,8 @@ class Concurrency(Autoscaler):
 
     Knative's autoscaler (KPA): ceil(mean over 60 s / (100 x 70 %)). It panics when the mean over the short window of
     6 s asks for `panic_threshold` times the replicas that are up: from then on it goes by the short window, and takes
-    none away, until the long window has passed without cause. Defaults: knative.dev, "Additional autoscaling configuration".
+    none away, until the long window has passed without cause. Defaults: knative.dev, "Additional autoscaling
+    configuration".
     """
 
     kind: Literal["concurrency"] = "concurrency"
