@@ -9,7 +9,7 @@ EXTRAS ?= dev,calibrate,kernels,silicon
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench docs browser clean
+.PHONY: help demo test check bench vidur docs browser clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s%s\n", $$1, $$2}' Makefile
@@ -27,8 +27,11 @@ check: .venv/with-dev ## lint, format, types, dependencies between packages
 	$(BIN)/lint-imports
 
 bench: .venv/core ## requests, tokens and tasks simulated by CPU second
-	$(BIN)/python tests/benchmarks/bench_tokens.py
+	$(BIN)/python tests/benchmarks/bench_serving.py
 	$(BIN)/python tests/benchmarks/bench_tasks.py
+
+vidur: .venv/core ## the same requests on Vidur, installed into build/vidur, and the ratio of speeds
+	$(BIN)/python tests/benchmarks/bench_vidur.py
 
 docs: .venv/with-dev ## the documentation, into site/
 	$(BIN)/mkdocs build --strict

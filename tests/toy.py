@@ -10,13 +10,13 @@ import numpy as np
 from simpy import Environment, Event
 
 from clustersim.cost.curve import Curve
+from clustersim.kinds import kinds
 from clustersim.records import RequestRecords, RunRecords
 from clustersim.scenario.schema import Scenario
 from clustersim.serving.adapters import Adapters
 from clustersim.serving.kv_cache import KvCache
 from clustersim.serving.replica import Replica
-from clustersim.serving.routers import Load, Router, Targets
-from clustersim.serving.routers.least_outstanding import LeastOutstandingRequests, LeastOutstandingTokens
+from clustersim.serving.routers import Facts, Load, Router, Targets
 from clustersim.serving.routers.round_robin import RoundRobin
 from clustersim.serving.schedulers import Scheduler
 from clustersim.serving.schedulers.chunked_prefill import ChunkedPrefill
@@ -31,7 +31,11 @@ from clustersim.serving.schedulers.static_batch import StaticBatch
 TICK_S = 2.0**-20
 CHUNKED = ChunkedPrefill()
 ORDERS = (ChunkedPrefill, Priority, Fair, ShortestFirst, PrefillFirst, LongestPrefixMatch)
-ROUTERS = (RoundRobin(), LeastOutstandingRequests(), LeastOutstandingTokens())
+#: Every router, with the settings of each of its examples; the first goes round robin.
+ROUTERS: tuple[Router, ...] = (
+    RoundRobin(),
+    *(kind(**example) for kind in kinds("router").values() for example in kind.examples),
+)
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,17 @@ def serve(mix: Mix, steps: Any = None, replica: type[Replica] = Replica) -> Outc
     def tokens(request: int) -> int:
         return int(mix.input[request] + mix.thinking[request] + mix.answer[request])
 
-    targets = Targets(loads, tokens)
+    # What they ask of prefixes, sessions and prices is made up, and the same in every mode.
+    targets = Targets(
+        loads, tokens,
+        cached=lambda request, target: request * 7 % (target + 2) * (mix.input[request] // (target + 2)),
+        session=lambda request: request % 5 - 1,
+        input_tokens=lambda request: mix.input[request],
+        ttft_limit_s=lambda request: 4096 * TICK_S * (request % 3),
+        queue_s=lambda target: fleet[target].tokens_to_prefill() * 16 * TICK_S,
+        facts=[Facts(1 / (16 * TICK_S), 1.0, 1.0 + target % 2, 2.0 - target % 2) for target in range(mix.replicas)],
+        key=lambda request: request % 7 - 1,
+    )  # fmt: skip
     choose = mix.router.start(targets)
     upcoming = iter(range(count))
 
@@ -220,7 +234,7 @@ def draw_mix(rng: np.random.Generator, scheduler: type[Scheduler] | None = None)
         thinking=lengths[1].tolist(),
         answer=lengths[2].tolist(),
         scheduler=kind(max_num_seqs=slots, **settings),
-        router=ROUTERS[rng.integers(3)],
+        router=ROUTERS[rng.integers(len(ROUTERS))],
         replicas=replicas,
         data_parallel=parallel,
         in_flight=parallel * int(rng.integers(1, 3)),

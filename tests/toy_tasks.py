@@ -33,6 +33,7 @@ class ToyPlan(DeploymentPlan):
     steps: Any = field(default_factory=toy.Steps)
     block_size: int = 16
     num_blocks: int = 1_000_000
+    adapter_load_s: float = 3000 * toy.TICK_S
 
     @property
     def memory(self) -> Any:
@@ -95,6 +96,7 @@ class Audit:
         self.replica.scheduler = self
         kv = self.replica.kv
         self.replica.kv = self.replica.sharing.kv = CountingKv(kv.block_size, kv.num_blocks)
+        self.replica.kv.below = kv.below
 
     def plan(self, replica: Replica) -> list[tuple[int, int]]:
         """See Scheduler."""
@@ -111,7 +113,7 @@ class Audit:
             self.stays[request][1] += tokens
             if replica.computed[request] == replica.prefill_length(request):
                 self.made[request] += 1
-        for request in replica._offsets:
+        for request in () if replica.stalled else replica._offsets:
             self.made[request] += 1  # right only where every step is planned: in stepwise mode
         now = replica._now
         for request in (*replica._offsets, *replica.computed):
@@ -277,6 +279,25 @@ def draw_strategy(rng: np.random.Generator, kind: str | None = None, depth: int 
     return {"kind": kind, **settings}
 
 
+def draw_scheduler(rng: np.random.Generator) -> dict[str, Any]:
+    """Return settings of a scheduler of any kind, tight in slots and in tokens a step."""
+    kind = "chunked_prefill" if rng.random() < 0.3 else str(rng.choice(list(kinds("scheduler"))))
+    settings: dict[str, Any] = {"kind": kind, "max_num_seqs": int(rng.integers(1, 17))}
+    budget = int(rng.choice([2, 16, 100, 10000]))
+    return settings if kind == "static_batch" else settings | {"token_budget": budget}
+
+
+def draw_admission(rng: np.random.Generator) -> dict[str, Any]:
+    """Return settings of an admission policy of any kind."""
+    kind = str(rng.choice(list(kinds("admission"))))
+    settings: dict[str, Any] = {"kind": kind, "retry_after": f"{int(rng.integers(1, 9)) * 2.0**-8} s"}
+    if rng.random() < 0.5:
+        settings["exempt_priority"] = int(rng.integers(3))
+    own = {"queue_limit": {"max_outstanding": int(rng.integers(1, 7))},
+           "slo_aware": {"margin": 2.0, "give_up_late": bool(rng.random() < 0.5)}}  # fmt: skip
+    return settings | own.get(kind, {})
+
+
 def draw_mix(rng: np.random.Generator, kind: str | None = None) -> Mix:
     """Return a mix that is tight in everything: tasks, plain requests beside them, three deployments.
 
@@ -286,14 +307,14 @@ def draw_mix(rng: np.random.Generator, kind: str | None = None) -> Mix:
     longest = int(rng.choice([70, 130, 250]))
     blocks = [max(2, int(-(-longest // block_size) * rng.choice([1, 1.3, 2, 20]))) for _ in range(3)]
     forks = str(rng.choice(["together", "spread"]))
+    adapters = int(rng.choice([0, 0, 4]))
     high = int(rng.choice([5, 40, 40]))
     deployments = [
         {"name": name, "model": "llama-3.1-8b", "on": "pool", "max_model_len": longest, "serving_engine": ENGINE,
          "router": str(rng.choice(list(kinds("router")))), "replicas": int(rng.choice([1, 1, 2, 3])),
          "parallelism": {"attention_dp": int(rng.integers(1, 3))},
-         "scheduler": {"kind": "static_batch", "max_num_seqs": int(rng.integers(1, 9))} if rng.random() < 0.2 else
-         {"kind": "chunked_prefill", "max_num_seqs": int(rng.integers(1, 17)),
-          "token_budget": int(rng.choice([2, 16, 100, 10000]))}}
+         "scheduler": draw_scheduler(rng), "admission": draw_admission(rng) if rng.random() < 0.5 else "accept_all",
+         **({"lora": {"max_loras": int(rng.integers(1, 4))}} if adapters else {})}
         for name in ("serve", "small", "check")
     ]  # fmt: skip
     lengths = {
@@ -308,11 +329,18 @@ def draw_mix(rng: np.random.Generator, kind: str | None = None) -> Mix:
         {"kind": "deterministic", "rate": f"{2 ** int(rng.integers(4, 9))} req/s"},
         users,
     ]
-    common = {"lengths": lengths, "to": "serve"}
+    tenants = [{"name": str(number), "weight": 1, "priority": int(rng.integers(3)),
+                "slo": {"ttft": f"{int(rng.choice([2, 8, 100])) * 2.0**-9} s"}} for number in range(3)]
+    prefix = {"kind": "shared_system_prompt", "num_prompts": 2, "tokens": int(rng.choice([1, 7, 30]))}
+    common = {"lengths": lengths, "to": "serve", "tenants": tenants}
+    if adapters:
+        common["adapters"] = {"num_adapters": adapters, "base_share": 0.2}
+    if rng.random() < 0.3:
+        common["prefix"] = prefix
     workloads = [
         {"name": "asks", "arrivals": arrivals[rng.integers(3)], "num_requests": int(rng.integers(1, 16)), **common,
          "tasks": {"strategy": draw_strategy(rng, kind), "accuracy": 0.4, "forks": forks}},
-        {"name": "plain", "arrivals": arrivals[1], "num_requests": int(rng.integers(1, 16)), **common},
+        {"name": "plain", "arrivals": arrivals[rng.integers(1, 3)], "num_requests": int(rng.integers(1, 16)), **common},
     ]  # fmt: skip
     scenario = toy.scenario(deployments=deployments, workloads=workloads[: 1 + int(rng.random() < 0.5)])
     return Mix(scenario, block_size, blocks)

@@ -87,7 +87,7 @@ def series(channels: Sequence[Channel]) -> Route:
 
 
 def expected_s(route: Route, size_bytes: float) -> float:
-    """Return the seconds that a new transfer would take if those under way stayed and shared evenly; inf if it cannot."""
+    """Return the seconds that a new transfer would take if those under way stayed and shared evenly; inf for never."""
     rate = route.cap_bytes_per_s
     for channel, streams in route.hops:
         level = channel.capacity_bytes_per_s / (sum(channel.flows.values()) + streams)

@@ -16,6 +16,7 @@ from clustersim.errors import InputError
 from clustersim.metrics import latency_stats, time_average
 from clustersim.records import FINISHED, ROLES, STATUS, Floats, RequestRecords, TaskRecords, TransferRecords
 from clustersim.results import timeline as timelines
+from clustersim.results.admission import admission_metrics
 from clustersim.results.energy import Bill, bill
 from clustersim.results.published import against
 from clustersim.results.prefilled import transfer_metrics
@@ -163,6 +164,7 @@ def _deployment(
         "kv_capacity_tokens": plan.memory.kv_tokens,
         "longest_request_tokens": min(plan.max_model_len, plan.memory.tokens_per_rank),
     }
+    values |= admission_metrics(plan.deployment, served)
     values |= _money(served, cost)
     values |= {
         "time_by_part": _token_time(served, spent),

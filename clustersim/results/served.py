@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from clustersim.cost.curve import totals
 from clustersim.records import FINISHED, REJECTED, Floats, RequestRecords
 from clustersim.results.prefilled import as_prompts, decoded_by
+from clustersim.results.stalls import stalled_gaps
 from clustersim.scenario.plan import DeploymentPlan
 from clustersim.workload.workload import Slo, Workload
 
@@ -107,7 +108,12 @@ class Served:
         slices = self.slices
         tokens = slices["batch"] * slices["num_steps"] * _overlap(slices, self.window_s)
         seconds = (slices["end_s"] - slices["start_s"]) / np.maximum(slices["num_steps"], 1)
-        return seconds[tokens > 0], tokens[tokens > 0]
+        seconds, tokens = seconds[tokens > 0], tokens[tokens > 0]
+        long_s, times = stalled_gaps(self.runs, self.window_s)
+        if not len(long_s):
+            return seconds, tokens
+        tokens = tokens * max(0.0, 1 - times.sum() / max(tokens.sum(), 1.0))  # the others had no such gap
+        return np.append(seconds, long_s), np.append(tokens, times)
 
 
 def _overlap(runs: Mapping[str, Floats], window_s: tuple[float, float]) -> Floats:

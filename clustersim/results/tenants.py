@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from clustersim.metrics import latency_stats
-from clustersim.records import Columns, Ints
+from clustersim.records import SHED, Columns, Ints
+from clustersim.results.admission import sheds
 from clustersim.results.served import Served, good
-from clustersim.scenario.plan import deployment_of
+from clustersim.scenario.plan import deployments_of
 from clustersim.scenario.schema import Scenario
 
 
@@ -38,21 +39,32 @@ def by_tenant(scenario: Scenario, served: list[Served]) -> dict[str, dict[str, A
     """Return requests, goodput and latencies of every tenant, named "workload.tenant"; none for a lone one."""
     found: dict[str, dict[str, Any]] = {}
     for index, workload in enumerate(scenario.workloads):
-        view = served[deployment_of(scenario, index)]
-        kept = good(view, scenario.workloads)
-        rows = view.requests
+        views = [served[number] for number in deployments_of(scenario, index)]
+        kept = [good(view, scenario.workloads) for view in views]
         for number, tenant in enumerate(workload.all_tenants):
-            mine = (rows["workload"] == index) & (rows["tenant"] == number)
-            came, done = mine & view.arrived, mine & view.measured
-            promised = workload.slo_of(number) is not None and kept is not None and came.any()
+            mine = [
+                (view.requests["workload"] == index) & (view.requests["tenant"] == number) for view in views
+            ]
+            came = [rows & view.arrived for rows, view in zip(mine, views, strict=True)]
+            done = [rows & view.measured for rows, view in zip(mine, views, strict=True)]
+            within = [
+                good_rows[rows] for good_rows, rows in zip(kept, came, strict=True) if good_rows is not None
+            ]
+            flat = np.concatenate(within) if within else np.empty(0)
+            promised = workload.slo_of(number) is not None and len(flat)
             values: dict[str, Any] = {
                 "slo_class": tenant.slo_class,
-                "num_requests": int(mine.sum()),
-                "completed": int(done.sum()),
-                "goodput_frac": float(kept[came].mean()) if promised and kept is not None else None,
+                "num_requests": int(sum(rows.sum() for rows in mine)),
+                "completed": int(sum(rows.sum() for rows in done)),
+                "goodput_frac": float(flat.mean()) if promised else None,
             }
+            if any(sheds(scenario.deployments[each]) for each in deployments_of(scenario, index)):
+                shed = [view.requests["status"] == SHED for view in views]
+                values["shed"] = int(sum((a & b).sum() for a, b in zip(mine, shed, strict=True)))
             for name in ("ttft", "ttfo", "tpot", "e2el"):
-                latency = view.latencies[name][done]
+                latency = np.concatenate(
+                    [view.latencies[name][rows] for view, rows in zip(views, done, strict=True)]
+                )
                 stats = latency_stats(name, latency[np.isfinite(latency)])
                 values |= {key: value for key, value in stats.items() if key.startswith(("p50", "p99"))}
             found[f"{workload.name}.{tenant.name}"] = values

@@ -21,7 +21,9 @@ def edges(end_s: float, bin_s: float) -> Floats:
     if bin_s <= 0:
         return np.linspace(0.0, max(end_s, 1e-9), BINS + 1)
     if end_s / bin_s > MAX_BINS:
-        raise InputError(f"timeline_bin makes {end_s / bin_s:,.0f} rows of {end_s:,.0f} s; {MAX_BINS:,} is the most")
+        raise InputError(
+            f"timeline_bin makes {end_s / bin_s:,.0f} rows of {end_s:,.0f} s; {MAX_BINS:,} is the most"
+        )
     return np.arange(0.0, end_s + bin_s, bin_s)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from clustersim.records import SHED
+from clustersim.results.admission import sheds
 from clustersim.results.served import Served
 from clustersim.scenario.plan import DeploymentPlan
 
@@ -32,6 +34,8 @@ def _of(plan: DeploymentPlan, served: Served) -> Iterator[str]:
         whole = budget * layout.attention_dp * layout.pp
         if most < whole:
             yield f"{at}.scheduler.token_budget: steps had at most {most} of {whole} tokens"
+    if sheds(deployment) and not (served.requests["status"] == SHED).any():
+        yield f"{at}.admission: nobody was turned away"
     if "router" in given and deployment.replicas == 1:
         yield f"{at}.router: there is one replica"
     if deployment.speculation is not None and not deployment.speculation.num_draft_tokens:

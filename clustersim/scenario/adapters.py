@@ -36,8 +36,7 @@ def adapter_problems(scenario: Scenario) -> Iterator[tuple[Key, str]]:
     for index, workload in enumerate(scenario.workloads):
         if workload.adapters is None:
             continue
-        asked = workload.to if workload.to is not None else scenario.deployments[0].name
-        for name in [asked] if isinstance(asked, str) else asked:
+        for name in workload.deployments or [scenario.deployments[0].name]:
             deployment = by_name.get(name)
             if deployment is not None and deployment.lora is None:
                 where = f"deployments.{scenario.deployments.index(deployment)}.lora"

@@ -25,8 +25,9 @@ from clustersim.models.layout import (
     kv_bytes_per_token_per_rank,
     weight_bytes_per_rank,
 )
-from clustersim.scenario.adapters import adapter_problems, load_s
 from clustersim.scenario.accuracy import Ability, ability_of, task_problems
+from clustersim.scenario.adapters import adapter_problems, load_s
+from clustersim.scenario.admission import admission_problems
 from clustersim.scenario.bounds import bound_problems
 from clustersim.scenario.operability import operation_problems
 from clustersim.scenario.schema import Cluster, Deployment, Scenario
@@ -184,6 +185,7 @@ def _problems(scenario: Scenario) -> Iterator[tuple[Key, str]]:
             yield ("deployments", index, "on"), unknown("cluster", deployment.on, by_name)
     yield from _prefill_problems(scenario)
     yield from adapter_problems(scenario)
+    yield from admission_problems(scenario)
     yield from target_problems(scenario)
     for index, workload in enumerate(scenario.workloads):
         yield from task_problems(("workloads", index, "tasks"), workload, scenario)

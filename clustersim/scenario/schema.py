@@ -78,8 +78,8 @@ class KvTier(Value):
     """Where KV goes that the accelerators' memory has no room for."""
 
     where: Literal["host_memory", "local_store", "remote_store"]
-    """Memory or drives of the replica's own nodes, or the cluster's remote store, which all replicas of one model and KV
-    format share."""
+    """Memory or drives of the replica's own nodes, or the cluster's remote store, which all replicas of one model and
+    KV format share."""
     capacity_bytes: Bytes
     """Of the remote store in all, of the others for each replica."""
     store: Literal["when_evicted", "when_computed"] = "when_evicted"

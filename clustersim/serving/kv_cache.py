@@ -39,6 +39,11 @@ class Prefix:
         self.builder: int | None = None
         """The request in the batch that is computing it."""
 
+    @property
+    def start(self) -> int:
+        """Tokens that lie before it."""
+        return self.parent.tokens if self.parent is not None else 0
+
     def cut(self, tokens: int) -> int:
         """Return the longest part of it, or of what lies before it, that is no longer than `tokens`."""
         if tokens >= self.tokens:
@@ -180,17 +185,17 @@ class KvCache:
             prefix = parent
 
     def publish(self, prefix: Prefix, tokens: int, users: int) -> None:
-        """Make whole blocks up to `tokens` tokens, computed by a sequence of the batch, a resident prefix, or more of it.
+        """Make whole blocks up to `tokens` tokens, which a sequence of the batch computes, a resident prefix or its part.
 
         With users=1 that sequence goes on resting on it: its blocks change hands. With 0 it ends: the prefix is idle,
         and the sequence's own blocks beyond its prefix are still to be freed.
         """
         parent = prefix.parent
-        start = parent.tokens if parent else 0
-        if self.below is not None and not prefix.dropped:
-            self.below.computed(prefix, prefix.held if prefix.resident else start, tokens)
+        start = prefix.held if prefix.resident else prefix.start
+        if self.below is not None and tokens > start and not prefix.dropped:
+            self.below.computed(prefix, start, tokens)
         prefix.held = tokens
-        prefix.blocks = (tokens - start) // self.block_size
+        prefix.blocks = (tokens - prefix.start) // self.block_size
         if prefix.resident:
             return
         prefix.resident = True
@@ -215,9 +220,9 @@ class KvCache:
         """Let idle prefixes go, least recently used first and of each its end first, until all blocks fit."""
         while (over := self.used + self.idle - self.num_blocks) > 0:
             prefix = next(iter(self._idle))
-            start, end = (prefix.parent.tokens if prefix.parent else 0), prefix.held
+            start, end = prefix.start, prefix.held
             keep = prefix.cut(end - over * self.block_size)
-            if self.below is not None and not prefix.dropped:
+            if self.below is not None and end > start and not prefix.dropped:
                 self.below.take(prefix, max(start, keep), end)
             if keep > start:
                 prefix.held = keep

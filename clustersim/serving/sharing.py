@@ -90,7 +90,8 @@ class Sharing:
         while missing and missing[-1].builder == request:
             prefix = missing[-1]
             done = prefix.cut(tokens)
-            if done > (prefix.held if prefix.resident else prefix.parent.tokens if prefix.parent else 0):
+            begin = prefix.held if prefix.resident else prefix.start
+            if done > begin or done == prefix.tokens:
                 self._rests[request] = prefix
                 self.kv.publish(prefix, done, 1)
             if done < prefix.tokens:

@@ -1,4 +1,4 @@
-"""A slower tier of the KV cache: host memory, drives or a remote store. Tokens are counted, least recently used go first.
+"""A slower tier of the KV cache: host memory, drives or a remote store. It counts tokens, not bytes.
 
 A piece is a stretch of one prefix, from `start` to `end` tokens after the beginning of the context, under the prefix's
 key. What is loaded from a tier stays there; what comes again is not written again.
@@ -20,7 +20,10 @@ class Piece(NamedTuple):
 
 
 class Tier:
-    """Room for `capacity` tokens of KV. A prefix has one piece here; every operation is O(1) but for what gives way."""
+    """Room for `capacity` tokens of KV; the least recently used give way. A prefix has one piece here.
+
+    Every operation is O(1), but for each piece that gives way.
+    """
 
     __slots__ = ("_pieces", "capacity", "tokens")
 

@@ -135,7 +135,6 @@ class Lifecycle:
         if self.states[index] == DRAINING:
             self._renewing.discard(index)
             self._set(index, UP, now)
-            self._set_up(index)
         elif self.states[index] == OFF:
             self._set(index, QUEUED, now)
             self.world.pool(self.cluster).ask(self, index)
@@ -156,7 +155,6 @@ class Lifecycle:
 
     def _take_out(self, index: int, now: float) -> None:
         self._set(index, DRAINING, now)
-        self._set_up(index)
         self._was_idle(index, now)
 
     def reclaim(self, now: float) -> None:
@@ -236,7 +234,6 @@ class Lifecycle:
         now = self.world.env.now
         self.last_start_s = now - self._placed_s[index]
         self._set(index, UP, now)
-        self._set_up(index)
 
     def _was_idle(self, index: int, _now: float) -> None:
         """A replica has nothing to do: if it drains, see after all that happens now whether it is done."""
@@ -280,6 +277,7 @@ class Lifecycle:
     def _set(self, index: int, state: int, now: float) -> None:
         self.states[index] = state
         self._span(index, state, now)
+        self._set_up(index)
         for tell in list(self.on_change):
             tell(index, now)
 

@@ -1,4 +1,4 @@
-"""KV offload: what leaves the caches of a deployment's replicas goes to slower tiers, and comes back when it is asked for.
+"""KV offload: what leaves the caches of a deployment's replicas goes to slower tiers, and comes back when asked for.
 
     evicted from the accelerators -> first tier -> what that evicts -> the next one -> ... -> gone
     a request is routed -> the longest prefix that its replica and the tiers have -> the tiers' part is sent to the
@@ -111,8 +111,8 @@ class Offload:
         self.loading: dict[int, Loading] = {}
         self.staged: dict[int, Loading] = {}
         """Requests that have loaded and were not admitted yet."""
-        self.stored_bytes = dict.fromkeys((each.where for each in self.settings), 0.0)
-        """What was written to each tier, or is being."""
+        self.stored_bytes: dict[tuple[str, str], float] = {}
+        """(from, to) -> what was written, or is being."""
         self.shelves = [self._shelf(index) for index in range(len(front.replicas))]
 
     def _shelf(self, index: int) -> Shelf:
@@ -134,7 +134,7 @@ class Offload:
     # ---- loads -----------------------------------------------------------------------------------------------
 
     def load(self, request: int, index: int, now: float, left: int | None) -> bool:
-        """Send for what the tiers have of a routed request's prefix, then queue it; False if there is nothing to load."""
+        """Send for what the tiers have of a routed request's prefix, then queue it; False if that is nothing."""
         replica = self.front.replicas[index]
         wanted = replica.sharing.wants.get(request)
         if wanted is None:
@@ -168,21 +168,26 @@ class Offload:
         used = []
         for prefix in reversed(chain):
             while tokens < prefix.tokens:
-                for level, tier in enumerate(tiers):
-                    end = min(tier.end(prefix.key, tokens), prefix.tokens)
-                    whole = end - end % self.block_size
-                    if whole > tokens:
-                        break
-                else:
+                level, end = self._longest(tiers, prefix, tokens)
+                if end == tokens:
                     break
-                found.append((level, whole - tokens))
-                used.append((tier, prefix.key))
-                tokens = whole
+                found.append((level, end - tokens))
+                used.append((tiers[level], prefix.key))
+                tokens = end
             if tokens < prefix.tokens:
                 break
         for tier, key in reversed(used):
             tier.touch(key)
         return start, found
+
+    def _longest(self, tiers: list[Tier], prefix: Prefix, start: int) -> tuple[int, int]:
+        """Return the first tier that has a prefix from token `start` on, and up to where in whole blocks."""
+        for level, tier in enumerate(tiers):
+            end = min(tier.end(prefix.key, start), prefix.tokens)
+            end -= end % self.block_size
+            if end > start:
+                return level, end
+        return -1, start
 
     def _too_slow(self, level: int, start: int, tokens: int, request: int, place: Place) -> bool:
         """Return whether it takes longer to load tokens than to compute them.
@@ -283,7 +288,7 @@ class Offload:
         if place is None:
             return  # it is gone
         size = tokens * self.bytes_per_token
-        self.stored_bytes[target] += size
+        self.stored_bytes[source, target] = self.stored_bytes.get((source, target), 0.0) + size
         route = self.world.network.spill(place, source, target)
         self.world.flows.start(route, size, _nothing, failed=_nothing)
 

@@ -1,8 +1,8 @@
 """Beginnings that inputs of a workload have in common, as prefixes in the caches of replicas.
 
-An edge of the radix tree of the workload's inputs (see workload.radix) is a prefix on each replica that has seen it, cut
-where its nodes end. Only whole blocks are shared, and of every input one token at least is computed, as engines do to
-make the first output token. KV of different LoRA adapters is different.
+An edge of the radix tree of the workload's inputs (see workload.radix) is a prefix on each replica that has seen it,
+cut where its nodes end. Only whole blocks are shared, and of every input one token at least is computed, as engines do
+to make the first output token. KV of different LoRA adapters is different.
 """
 
 from __future__ import annotations

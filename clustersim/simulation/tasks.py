@@ -52,6 +52,9 @@ class TaskSource:
             self.success.append(ability.success if ability else None)
         self._difficulty = stream(world.seed, workload.name, "difficulty")
         self._refused = 0
+        prefills = [front.handover.prefill for front in fronts if front.handover is not None]
+        self.own = [*fronts, *prefills]
+        """The deployments that the workload is sent to, and those that prefill for them."""
         self.priority = [tenant.priority for tenant in workload.all_tenants]
         self.begins: dict[int, tuple[int, int]] = {}
         """Task -> the beginning of its prompt (row of the workload's table) and its LoRA adapter, where it has one."""
@@ -131,7 +134,7 @@ class Work:
 
     admitted: whether any of its requests came to a replica. wait_s: how long its user waits if all were turned away.
     prefixes: with the replica that has each. beginning: of its prompt, a row of `beginnings`, the workload's table.
-    adapter: LoRA adapter of the workload's own deployment.
+    adapter: LoRA adapter, on the workload's own deployments.
     """
 
     __slots__ = (
@@ -181,8 +184,8 @@ class Work:
         )
 
     def adapter_on(self, front: Front) -> int:
-        """Return the LoRA adapter that requests to a deployment ask for: -1 but on the workload's own."""
-        return self.adapter if front is self.source.front else -1
+        """Return the LoRA adapter that requests to a deployment ask for: -1 but on the workload's own ones."""
+        return self.adapter if front in self.source.own else -1
 
     def hold(self, context: Context, replica: Replica, prefix: Prefix) -> None:
         """Note that a context has its KV on a replica, to be dropped with the task."""

@@ -75,6 +75,10 @@ def scenarios(family: str, data: dict[str, Any]) -> Iterator[dict[str, Any]]:
     replicas = {"replicas": 3}
     if family in ("scheduler", "router"):
         yield {"deployment": {**replicas, family: data}}
+    elif family == "admission":
+        promise = {"arrivals": "all_at_once", "slo": {"ttft": "0.2 s"}}
+        yield {"deployment": {family: data}, "workload": promise}
+        yield {"deployment": {**replicas, family: data}, "workload": {**promise, "tasks": {"strategy": "direct"}}}
     elif family in ("network", "price"):
         yield {"cluster": {family: data}, "deployment": {"parallelism": {"pp": 2, "tp": 8}}}
     elif family == "warm_up":
@@ -114,9 +118,14 @@ def test_every_request_is_accounted_for(family: str, changes: dict[str, Any], tm
     result = simulate(toy.scenario(**{**changes, "workload": workload}))
     rows = result.requests
     assert len(rows) == result["num_requests"] > 0
-    assert set(rows["status"].unique()) <= {"finished", "rejected"} | (
-        {"cancelled"} if family == "strategy" else set()
-    )
+    may = {"strategy": {"cancelled"}, "admission": {"shed"}}.get(family, set())
+    assert set(rows["status"].unique()) <= {"finished", "rejected"} | may
+    if family == "admission":
+        assert result["tasks_ended" if "tasks" in workload else "num_requests"] == 30
+        shed = rows["status"] == "shed"
+        assert result.metrics.get("shed", 0) == shed.sum()
+        assert rows["scheduled_s"][shed].isna().all()
+        assert rows["finish_s"][shed].notna().all()
     assert (rows["finish_s"] >= rows["arrival_s"])[rows["status"] == "finished"].all()
     assert (rows["status"] == "rejected").sum() == result["failed"]
     if family == "strategy":

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from clustersim.records import CANCELLED, FINISHED, REJECTED, WAITING
 from clustersim.serving.replica import Replica
+from clustersim.workload.tasks import Context
 
 SEEDS = st.integers(0, 2**32 - 1)
 TIMES = ("arrival_s", "entered_s", "scheduled_s", "first_token_s", "first_answer_s", "finish_s")
@@ -38,7 +39,9 @@ def assert_same(runs: toy_tasks.Played, steps: toy_tasks.Played) -> None:
 
 def assert_empty(replica: Replica) -> None:
     kv, sharing = replica.kv, replica.sharing
-    assert (kv.used, kv.idle, kv.num_decoding, replica.context) == (0, 0, 0, 0)
+    assert (kv.used, kv.num_decoding, replica.context) == (0, 0, 0)
+    assert kv.idle == sum(prefix.blocks for prefix in kv._idle)
+    assert not any(isinstance(prefix.key, Context) for prefix in kv._idle), "what tasks leave goes with them"
     assert not any([replica.waiting, replica.running, replica.computed, replica.left])
     assert not any([sharing.wants, sharing.keeps, replica._cancelled, replica._orders])
 
