@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic_core import PydanticCustomError, core_schema
 
+from clustersim.errors import shortened
+
 if TYPE_CHECKING:
     from pint import UnitRegistry
 
@@ -59,6 +61,11 @@ cycle = [] = cycles
 """
 
 
+_LONGEST = 100
+#: No unit here has a power, and a tower of them ("9**9**9 s") takes for ever to compute.
+_POWERS = frozenset("^⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+
+
 @cache
 def registry() -> UnitRegistry[Any]:
     """Return the unit registry: only the units this field uses, so that "5 m" is no time and "3 TB" no rate."""
@@ -80,6 +87,8 @@ def parse(text: str, unit: str) -> float:
     import pint
 
     units = registry()
+    if len(text) > _LONGEST or not _POWERS.isdisjoint(text) or "**" in text:
+        raise ValueError(f'"{shortened(text, _LONGEST)}" is not a number with a unit')
     try:
         quantity = units.parse_expression(text)
     except pint.UndefinedUnitError as error:

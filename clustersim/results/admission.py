@@ -19,9 +19,14 @@ def admission_metrics(deployment: Deployment, served: Served) -> dict[str, Any]:
     found: dict[str, Any] = {}
     rows = served.requests
     if sheds(deployment):
-        shed = rows["status"] == SHED
-        found["shed"] = int(shed.sum())
-        found["shed_frac"] = float(shed[served.arrived].mean()) if served.arrived.any() else None
+        found |= shed_metrics(served)
     if deployment.lora is not None:
         found["adapter_loads"] = int(rows["adapter_loads"].sum())
     return found
+
+
+def shed_metrics(served: Served) -> dict[str, Any]:
+    """Return how many requests were turned away, in the window or not, and the share of those that arrived in it."""
+    shed = served.requests["status"] == SHED
+    arrived = served.arrived
+    return {"shed": int(shed.sum()), "shed_frac": float(shed[arrived].mean()) if arrived.any() else None}

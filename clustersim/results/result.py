@@ -16,7 +16,7 @@ from clustersim.errors import InputError
 from clustersim.metrics import latency_stats, time_average
 from clustersim.records import FINISHED, ROLES, STATUS, Floats, RequestRecords, TaskRecords, TransferRecords
 from clustersim.results import timeline as timelines
-from clustersim.results.admission import admission_metrics
+from clustersim.results.admission import admission_metrics, shed_metrics
 from clustersim.results.energy import Bill, bill
 from clustersim.results.published import against
 from clustersim.results.prefilled import transfer_metrics
@@ -291,6 +291,8 @@ def _together(every: list[dict[str, Any]], served: list[Served], scenario: Scena
         values[key] = None if None in parts else sum(parts)
     tokens = whole.output_tokens
     values["tokens_per_s_per_gpu"] = values["output_throughput"] / values["num_accelerators"]
+    if any("shed" in each for each in every):
+        values |= shed_metrics(whole)
     for key, total in (("usd", "usd"), ("gco2e", "gco2e")):
         amount = values[total]
         values[f"{key}_per_output_mtok"] = None if amount is None or not tokens else amount / tokens * MEGA

@@ -296,11 +296,12 @@ class Batch:
         While somebody waits they end where a prefix is evicted: then less may be enough to let the first of them in.
         So they do where a slower tier takes what is evicted, at that time.
         """
-        finishes, running = self._finishes, self.running
+        finishes, running, kv = self._finishes, self.running, self.kv
         while running.get(finishes[0][1]) != finishes[0][0]:
             heappop(finishes)  # a preempted sequence
-        kv = self.kv
-        steps = kv.steps_that_fit(self.counter, finishes[0][0] - self.counter)
+        steps = finishes[0][0] - self.counter
+        if kv.num_decoding * (steps // kv.block_size + 1) > kv.num_blocks - kv.used:
+            steps = kv.steps_that_fit(self.counter, steps)
         if kv.idle and (self.waiting or kv.below is not None):
             steps = min(steps, kv.steps_that_fit(self.counter, steps, kv.idle) + 1)
         return steps

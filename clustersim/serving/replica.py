@@ -30,6 +30,17 @@ _SAME = 1e-12
 _NO_PREFILL = (0, 0, 0, 0, 0)
 
 
+class _Wake(Event):
+    """What ends a run: an event that is bound to happen, made with as little as SimPy needs."""
+
+    def __init__(self, env: Environment, act: Callable[[Event], None]) -> None:
+        self.env = env
+        self.callbacks = [act]
+        self._ok = True
+        self._value = None
+        self._defused = False
+
+
 class Replica(Batch):
     """A batch and its progress in time."""
 
@@ -244,10 +255,7 @@ class Replica(Batch):
 
     def _sleep_until(self, time: float) -> None:
         env = self.env
-        self._wake = event = Event(env)
-        event._ok = True
-        event._value = None
-        event.callbacks.append(self._advance)
+        self._wake = event = _Wake(env, self._advance)
         delay = time - env.now
         env.schedule(event, self._order_of_events, delay if delay > 0.0 else 0.0)
 
@@ -348,7 +356,8 @@ class Replica(Batch):
         )
         if self._orders:
             self._follow_orders(now)
-        self._pass_finishes()
+        if self._finishes and self._finishes[0][0] <= self.counter:
+            self._pass_finishes()
         for request in ended:
             if request in self.computed:
                 self._end_prefill(request)

@@ -106,13 +106,10 @@ class Handover:
             else:
                 self._to_prefill(request, transit, now)
 
-    def to_prefill(self) -> list[int]:
-        """Return the requests on their way that have no prefilling replica yet."""
-        return [request for request, transit in self.transits.items() if transit.source is None]
-
-    def to_decode(self) -> list[int]:
-        """Return the requests on their way that have no decoding replica yet."""
-        return [request for request, transit in self.transits.items() if transit.target is None]
+    def stuck(self, front: Front) -> list[int]:
+        """Return the requests that wait for a replica of one of the two deployments to come up."""
+        here = [(request, transit) for request, transit in self._stuck if self.transits.get(request) is transit]
+        return [request for request, transit in here if transit.prefilled == (front is self.decode)]
 
     # ---- what replicas tell ----------------------------------------------------------------------------------
 

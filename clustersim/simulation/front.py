@@ -183,12 +183,10 @@ class Front:
         self._moved(index)
         if not up:
             return
-        for front in self.world.fronts:
-            handover = front.handover
-            if front is self or (handover is not None and handover.prefill is self):
-                front.drain()
-                if handover is not None:
-                    handover.resume(self.world.env.now)
+        for front in (self, *self._prefills_for()):
+            front.drain()
+            if front.handover is not None:
+                front.handover.resume(self.world.env.now)
 
     def wake(self, now: float) -> None:
         """A request waits: have a replica started where there is none, here or where prompts are prefilled."""
@@ -294,13 +292,21 @@ class Front:
 
     def waiting(self) -> list[int]:
         """Return the requests that wait for a replica of this deployment to come up, or for their next attempt."""
-        found = [*self.parked, *self.retrying]
+        found = [*self.retrying, *(self.parked if not self.num_up else ())]
         if self.handover is not None:
-            found += self.handover.to_decode()
-        for front in self.world.fronts:
-            if front.handover is not None and front.handover.prefill is self:
-                found += [*front.parked, *front.retrying, *front.handover.to_prefill()]
+            found += self.handover.stuck(self)
+        for front in self._prefills_for():
+            assert front.handover is not None
+            found += [*(front.parked if not self.num_up else ()), *front.handover.stuck(self)]
         return found
+
+    def expects(self) -> bool:
+        """Return whether requests will come that wait for another deployment, to prefill or to decode them."""
+        fronts = [self, *self._prefills_for()]
+        return any(each.parked or each.retrying or (each.handover and each.handover.transits) for each in fronts)
+
+    def _prefills_for(self) -> list[Front]:
+        return [each for each in self.world.fronts if each.handover and each.handover.prefill is self]
 
     def is_idle(self, index: int) -> bool:
         """Return whether a replica has no requests, and none are on their way to it."""

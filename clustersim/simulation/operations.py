@@ -84,7 +84,8 @@ def _autoscale(
         now = world.env.now
         seen = _look(lifecycle, came)
         came += seen.arrived_requests
-        least = scaler.min_replicas if seen.outstanding_requests == 0 else max(1, scaler.min_replicas)
+        needed = seen.outstanding_requests or front.expects()
+        least = max(1, scaler.min_replicas) if needed else scaler.min_replicas
         number = min(scaler.max_replicas, max(least, want(seen)))
         wanted = [each for each in wanted if each[0] > now - scaler.scale_down_after_s]
         wanted.append((now, number))

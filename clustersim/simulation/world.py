@@ -165,10 +165,10 @@ class World:
 
     def over(self) -> bool:
         """Return whether all that the workloads send is done."""
-        if self.total is not None:
-            return self.finished >= self.total
-        sent = self.num_sent + sum(loop.issued for loop in self.users.values())
-        return self.env.now >= (self.scenario.horizon_s or 0.0) and self.finished >= sent
+        loops, end = self.users.values(), self.scenario.horizon_s
+        if not (end is not None and self.env.now >= end) and any(loop.issued != loop.limit for loop in loops):
+            return False
+        return self.finished >= self.num_sent + sum(loop.issued for loop in loops)
 
     def lifecycle_of(self, replica: int) -> tuple[Lifecycle, int]:
         """Return the deployment's lifecycle and its number there of a replica."""

@@ -279,7 +279,7 @@ def test_the_cheapest_that_breaks_its_promise_is_passed_over() -> None:
     )
     for router in (CostAware(), SloAware(prefer="cheapest")):
         choose = router.start(yard.targets)
-        waits[0] = 1.0
+        waits[:] = [1.0, 0.0]
         assert choose(0) == 0
         waits[0] = 1.1
         assert choose(0) == 1
@@ -325,7 +325,7 @@ def test_one_that_was_down_does_not_catch_up() -> None:
     yard.set(0, up=False)
     assert {choose(request) for request in range(100)} == {1}
     yard.set(0, up=True)
-    assert Counter(choose(request) for request in range(10)) == {0: 5, 1: 5}
+    assert sum(choose(request) for request in range(10)) in (4, 5, 6)
 
 
 def test_weights_name_deployments() -> None:

@@ -88,8 +88,9 @@ def test_idle_time_earns_a_tenant_nothing() -> None:
     assert sum(taken) == 10
     while queue:
         queue.popleft()
-    queue.append(200)  # tenant b again; the other's line emptied last, at 300 against 200
-    assert queue.counters == {"a": 300.0, "b": queue.counters["a"]}
+    assert queue.counters == {"a": 500.0, "b": 200.0 + 200.0}
+    queue.append(200)  # b again: the other's line emptied last
+    assert queue.counters == {"a": 500.0, "b": 500.0}
 
 
 def test_a_request_that_is_passed_over_is_not_charged() -> None:
@@ -154,10 +155,8 @@ def test_requests_without_a_slot_for_their_adapter_are_passed_over() -> None:
     assert rows["scheduled_s"][0] == rows["scheduled_s"][2] == 0
     assert rows["scheduled_s"][1] == rows["scheduled_s"][3] == rows["finish_s"][0]
     assert rows["adapter_loads"].tolist() == [1, 1, 0, 0]
-    plain = toy.serve(toy.Mix([0.0] * 4, **lengths)).requests
     alone = toy.serve(toy.Mix([0.0] * 2, **{key: value[:2] for key, value in lengths.items()})).requests
     assert rows["first_token_s"][0] == pytest.approx(alone["first_token_s"][0] + mix.load_s)
-    assert rows["first_token_s"][0] < plain["first_token_s"][0] + mix.load_s
 
 
 def test_kv_that_runs_out_takes_the_least_urgent() -> None:
@@ -165,7 +164,7 @@ def test_kv_that_runs_out_takes_the_least_urgent() -> None:
     rows = toy.serve(mix).requests
     assert rows["num_preemptions"][0] == 0
     assert rows["num_preemptions"][1] >= 1
-    assert rows["finish_s"][0] < rows["finish_s"][2] < rows["finish_s"][1]
+    assert rows["finish_s"][0] == rows["finish_s"][2] < rows["finish_s"][1]
 
 
 def backlog(rng: np.random.Generator, scheduler: Any) -> tuple[toy.Mix, np.ndarray, np.ndarray]:
@@ -271,8 +270,7 @@ def test_the_longest_match_finds_more_in_a_cache_too_small_for_all(mixed_chunk: 
     assert shares[0] > 1.5 * shares[1]
 
 
-def test_unknown_orders_do_not_leak_into_a_deque() -> None:
-    """Who is passed over goes back where it stood."""
+def test_who_is_passed_over_goes_back_where_it_stood() -> None:
     records = RequestRecords(3)
     for _ in range(3):
         records.add()

@@ -19,7 +19,8 @@ class SloAware(Router):
 
     With `prefer: cheapest` it goes to the cheapest, by dollars a request at full load, of those whose prediction is
     within the TTFT that the request was promised; where none is, to the least prediction. As llm-d's scorer of
-    predicted latency does with a model of its own.
+    predicted latency does with a model of its own. What a request waits for a place in a full batch is not foreseen.
+    It looks at every replica for each request; `sample` bounds that.
     """
 
     kind: Literal["slo_aware"] = "slo_aware"

@@ -42,8 +42,9 @@ class Scheduler(Part):
 
     def open_to_arrivals(self, batch: Batch) -> bool:
         """Return whether a slot is free and nobody queues who would go first."""
-        first = not batch.waiting or batch.adapters is not None or not isinstance(batch.waiting, deque)
-        return first and self.slots(batch) > 0
+        if batch.waiting and batch.adapters is None and isinstance(batch.waiting, deque):
+            return False
+        return self.slots(batch) > 0
 
     def admit_waiting(
         self, batch: Batch, chunks: list[tuple[int, int]], budget: float, longest: float

@@ -1,0 +1,243 @@
+"""Serving by every mechanism at once, in random combinations: runs equal steps, and nothing is lost or made up.
+
+More fleets than CI plays: `SERVING_DRAWS=5000 pytest tests/laws/test_serving_laws.py`, from `SERVING_FIRST=100000` on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import toy_ledger
+import toy_serving
+from toy_ledger import Played
+
+from clustersim.records import (
+    CANCELLED,
+    CUT_OFF,
+    DRAINING,
+    FINISHED,
+    LOST,
+    QUEUED,
+    REJECTED,
+    SHED,
+    STARTING,
+    UP,
+    WAITING,
+)
+from clustersim.serving.replica import Replica
+
+#: Fleets, and how many tests they are dealt to.
+DRAWS, PARTS = int(os.environ.get("SERVING_DRAWS", "400")), 8
+FIRST = int(os.environ.get("SERVING_FIRST", "0"))
+TIMES = ("arrival_s", "entered_s", "scheduled_s", "first_token_s", "first_answer_s", "finish_s")
+COUNTS = (
+    "input_tokens", "thinking_tokens", "answer_tokens", "cached_tokens", "deployment", "replica", "workload", "tenant",
+    "adapter", "prefix", "task", "role", "num_preemptions", "num_retries", "lost_tokens", "adapter_loads", "status",
+)  # fmt: skip
+
+
+def assert_same(runs: Played, steps: Played) -> None:
+    """Whatever is written down in either mode is the same, times to 1e-9."""
+    tables = {"rows": (TIMES, COUNTS), "tasks": (("first_output_s", "finish_s", "correct"), ("status",)),
+              "transfers": (("start_s", "end_s", "bytes"), ("request", "source", "target")),
+              "loads": (("start_s", "end_s", "bytes"), ("request", "deployment", "tier", "tokens", "used_tokens")),
+              "spans": (("start_s", "end_s"), ("replica", "state"))}  # fmt: skip
+    for table, (floats, counts) in tables.items():
+        ours, theirs = getattr(runs, table), getattr(steps, table)
+        for name in counts:
+            np.testing.assert_array_equal(ours[name], theirs[name], err_msg=f"{table} {name}")
+        for name in floats:
+            np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-9, atol=1e-12, err_msg=f"{table} {name}")
+
+
+def assert_ended(played: Played) -> None:
+    """Every request and task is over, in one state, and its row says what goes with that state."""
+    world, rows = played.world, played.rows
+    issued = np.isfinite(rows["arrival_s"])
+    status = rows["status"][issued]
+    assert np.isin(status, (FINISHED, REJECTED, CANCELLED, SHED, LOST)).all()
+    assert (rows["status"][~issued] == WAITING).all()
+    assert (played.tasks["status"][np.isfinite(played.tasks["arrival_s"])] != 0).all()
+    assert world.finished == (world.total or 0)
+    row = {name: column[issued] for name, column in rows.items()}
+    output = played.output[issued]
+    finished, rejected = status == FINISHED, status == REJECTED
+    for name in TIMES[:-1]:
+        assert np.isfinite(row[name][finished]).all(), name
+    assert (np.isfinite(row["finish_s"]) == ~rejected).all()
+    assert np.isnan(row["scheduled_s"][rejected | (status == SHED)]).all()
+    assert (output[(status == LOST) | (status == SHED)] == 0).all()
+    assert (output[finished] > 0).all()
+    most = np.array([front.plan.deployment.retries.max_retries for front in world.fronts])[row["deployment"]]
+    assert (row["num_retries"] <= most).all()
+    assert (row["num_retries"][status == LOST] == most[status == LOST]).all()
+    assert (row["cached_tokens"] < np.maximum(1, row["input_tokens"])).all()
+    assert (row["cached_tokens"][np.isnan(row["scheduled_s"])] == 0).all()
+
+
+def assert_tokens(played: Played) -> None:
+    """Tokens made are those written down, request by request, those in vain included; prompts are computed once."""
+    rows, runs, ledger = played.rows, played.runs, played.ledger
+    refused = (rows["status"] == REJECTED) | (rows["status"] == WAITING)
+    for request in np.flatnonzero(~refused):
+        expected = played.output[request] + rows["lost_tokens"][request]
+        assert ledger.made[int(request)] == expected, f"request {request}"
+    assert not any(ledger.made[int(request)] for request in np.flatnonzero(refused))
+    made = runs["batch"] * runs["num_steps"] + runs["num_first_tokens"]
+    assert made.sum() == ledger.made.total()
+    at_once = (rows["status"] == FINISHED) & (rows["num_preemptions"] == 0) & (rows["num_retries"] == 0)
+    for request in np.flatnonzero(at_once):
+        computed = rows["input_tokens"][request] - rows["cached_tokens"][request]
+        assert ledger.prefilled[int(request)] == computed, f"request {request}"
+
+
+def assert_causal(played: Played) -> None:
+    """Causes come before effects: of a request, a task, a transfer; a replica has one run at a time, while it is on."""
+    rows, world = played.rows, played.world
+    for before, after in pairwise(TIMES):
+        known = np.isfinite(rows[before]) & np.isfinite(rows[after])
+        assert (rows[before][known] <= rows[after][known]).all(), (before, after)
+    mine = rows["task"] >= 0
+    assert (rows["arrival_s"][mine] >= played.tasks["arrival_s"][rows["task"][mine]]).all()
+    used = mine & (rows["role"] == 1)
+    assert (rows["finish_s"][used] <= played.tasks["finish_s"][rows["task"][used]]).all()
+    assert (rows["status"][used] == FINISHED).all()
+    for moved in (played.transfers, played.loads):
+        come = np.isfinite(moved["end_s"])
+        request = moved["request"].astype(int)
+        assert (moved["start_s"] >= rows["entered_s"][request]).all()
+        assert (moved["end_s"][come] >= moved["start_s"][come]).all()
+        finished = come & (rows["status"][request] == FINISHED)
+        assert (moved["end_s"][finished] <= rows["finish_s"][request[finished]]).all()
+    for replica in np.unique(played.runs["replica"]):
+        own = played.runs["replica"] == replica
+        starts, ends = played.runs["start_s"][own], played.runs["end_s"][own]
+        assert (starts[1:] >= ends[:-1]).all(), "two runs at once"
+        if world.lifecycles:
+            on = (played.spans["replica"] == replica) & (played.spans["state"] >= UP)
+            inside = np.zeros(len(starts), dtype=bool)
+            for start, end in _joined(played, on):
+                slack = 1e-9 * (1 + end)
+                inside |= (starts >= start - slack) & (ends <= end + slack)
+            assert inside.all(), "it worked while it was off"
+
+
+def _joined(played: Played, which: np.ndarray) -> list[tuple[float, float]]:
+    """Return spans that follow one another as one."""
+    ends = np.nan_to_num(played.spans["end_s"][which], nan=np.inf).tolist()
+    joined: list[tuple[float, float]] = []
+    for start, end in sorted(zip(played.spans["start_s"][which].tolist(), ends, strict=True)):
+        if joined and joined[-1][1] == start:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def assert_bytes(played: Played) -> None:
+    """Both accounts of every channel agree; what arrived is the KV of prompts; nothing is on its way any more."""
+    world, rows, moved = played.world, played.rows, played.transfers
+    world.flows.check()
+    assert not any(channel.flows for channel in world.flows.channels)
+    assert {flow.state for flow in played.ledger.flows} <= {"done", "cancelled", "failed"}
+    request, come = moved["request"].astype(int), np.isfinite(moved["end_s"])
+    kv = toy_serving.KV_BYTES
+    prompt = rows["input_tokens"][request] * kv
+    fresh = rows["num_retries"][request] == 0
+    np.testing.assert_allclose(moved["bytes"][come & fresh], prompt[come & fresh])
+    goes_on = (rows["input_tokens"] + played.output)[request] * kv
+    assert (moved["bytes"][come] >= prompt[come] - 1).all()
+    assert (moved["bytes"][come & (rows["status"][request] == FINISHED)] < goes_on[come & (rows["status"][request] == FINISHED)]).all()
+    first = [front.first_replica for front in world.fronts]
+    for front in world.fronts:
+        if front.handover is None:
+            continue
+        mine = rows["deployment"][request] == front.plan.index
+        source, target = front.handover.prefill.first_replica, front.first_replica
+        assert np.isin(moved["source"][mine], source + np.arange(len(front.handover.prefill.replicas))).all()
+        assert np.isin(moved["target"][mine], target + np.arange(len(front.replicas))).all()
+        several = (rows["status"] == FINISHED) & (rows["deployment"] == front.plan.index) & (played.output > 1)
+        assert set(np.flatnonzero(several)) <= set(request[come])
+    assert len(first) == len(world.fronts)
+    loads = played.loads
+    np.testing.assert_allclose(loads["bytes"], loads["tokens"] * kv)
+    assert (loads["used_tokens"] <= loads["tokens"]).all()
+    assert (loads["used_tokens"] >= 0).all()
+    assert (loads["used_tokens"][np.isnan(loads["end_s"])] == 0).all()
+    # Every byte that was sent for KV between replicas is one of a flow that arrived, or of one that was cancelled.
+    flows = sum(flow.sent_bytes(world.env.now) for flow in played.ledger.flows if flow.state == "done")
+    assert flows >= moved["bytes"][come].sum() * (1 - 1e-9)
+
+
+def assert_accelerators(played: Played) -> None:
+    """Replicas that hold accelerators never hold more than their cluster has."""
+    world = played.world
+    if not world.lifecycles:
+        return
+    spans = played.spans
+    for fleet in world.scenario.fleet:
+        for cluster in fleet.clusters:
+            changes = []
+            for life in world.lifecycles:
+                if life.cluster == cluster.name:
+                    first = life.front.first_replica
+                    mine = (spans["replica"] >= first) & (spans["replica"] < first + len(life.states))
+                    mine &= spans["state"] >= STARTING
+                    changes += [(at, life.num_accelerators) for at in spans["start_s"][mine].tolist()]
+                    changes += [(at, -life.num_accelerators) for at in spans["end_s"][mine].tolist() if at == at]
+            held = np.cumsum([change for _, change in sorted(changes)])
+            assert not len(held) or held.max() <= cluster.num_accelerators
+
+
+def assert_empty(replica: Replica) -> None:
+    """A replica that has nothing to do has nothing left but idle prefixes."""
+    kv, sharing = replica.kv, replica.sharing
+    assert (kv.used, kv.num_decoding, replica.context) == (0, 0, 0)
+    assert kv.idle == sum(prefix.blocks for prefix in kv._idle)
+    assert all(prefix.resident and not prefix.users and prefix.builder is None for prefix in kv._idle)
+    assert all(prefix.parent is None or prefix.parent in kv._idle for prefix in kv._idle)
+    assert not any([replica.waiting, replica.running, replica.computed, replica.left, replica.remote])
+    assert not any([replica.loading, replica.held, replica._offsets, replica._cancelled, replica._orders])
+    assert not any([sharing.wants, sharing.keeps, sharing.staged, sharing._rests, sharing._missing])
+    assert replica.adapters is None or not replica.adapters._users
+
+
+def assert_nothing_left(played: Played) -> None:
+    """No request waits anywhere, and no load is counted."""
+    world = played.world
+    assert not world.calls
+    for replica in played.replicas:
+        assert_empty(replica)
+    for front in world.fronts:
+        assert not any([front.parked, front.parked_left, front.retrying])
+        assert front.handover is None or not any([front.handover.transits])
+        assert front.offload is None or not front.offload.loading
+        assert all((load.requests, load.tokens) == (0, 0) for load in front.loads)
+
+
+def laws(played: Played) -> None:
+    """Assert every law of one run."""
+    assert_ended(played)
+    assert_tokens(played)
+    assert_causal(played)
+    assert_bytes(played)
+    assert_accelerators(played)
+    assert_nothing_left(played)
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_every_law_for_every_mechanism(part: int) -> None:
+    for seed in range(FIRST + part, FIRST + DRAWS, PARTS):
+        try:
+            draw = toy_serving.draw(seed)
+            runs, steps = toy_ledger.play(draw), toy_ledger.play(draw, "stepwise")
+            laws(runs)
+            laws(steps)
+            assert_same(runs, steps)
+        except Exception as error:
+            error.add_note(f"toy_serving.draw({seed})")
+            raise

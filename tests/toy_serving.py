@@ -1,0 +1,332 @@
+"""Random fleets that serve by every mechanism there is, in any combination, on toy replicas.
+
+Every kind of every family of policies is drawn as soon as it is registered, with the settings of one of its examples;
+times in these are scaled to those of the toys. No two times are made equal: replicas of one deployment differ in speed.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import toy
+import toy_tasks
+from pydantic import ValidationError
+
+from clustersim.cost.curve import Curve
+from clustersim.kinds import Part, Value, kinds
+from clustersim.scenario.adapters import adapter_problems
+from clustersim.scenario.admission import admission_problems
+from clustersim.scenario.operability import operation_problems
+from clustersim.scenario.plan import DeploymentPlan
+from clustersim.scenario.schema import Scenario
+from clustersim.scenario.targets import target_problems
+from clustersim.scenario.tiers import ORDER, tier_problems
+from clustersim.serving.contracts import StepTimes
+
+#: Weights of toy models: as much as the channels of a fleet carry in about 10 ms.
+WEIGHTS_BYTES = 2e8
+#: KV of a token of the model that all deployments serve.
+KV_BYTES = 131072
+_FOLDER = Path(tempfile.mkdtemp(prefix="clustersim-toy-traces-"))
+#: Times that do not add up to one another, few enough that their texts are read once: 10 us to 10 s.
+_TIMES = np.sort(np.exp(np.random.default_rng(7).uniform(np.log(1e-5), np.log(10), 900)))
+
+
+def seconds(rng: np.random.Generator, low: float, high: float) -> str:
+    """Return a time in between; never the one of another call but by a rare chance."""
+    first, last = bisect_left(_TIMES, low), bisect_right(_TIMES, high)
+    return f"{_TIMES[rng.integers(first, last)]:.12f} s"
+
+
+# ---- parts -----------------------------------------------------------------------------------------------------------
+
+
+def part(rng: np.random.Generator, family: str, scale: float = 1.0, **changes: int) -> Any:
+    """Return a part of any kind of a family: an example, its times scaled, with changes to fields that it has."""
+    kind = kinds(family)[str(rng.choice(list(kinds(family))))]
+    example: dict[str, Any] = kind.examples[rng.integers(len(kind.examples))]
+    own = {name: value for name, value in changes.items() if name in kind.model_fields}
+    try:
+        made = kind.model_validate({**example, **own})
+    except ValidationError:  # the changes do not go with the example
+        made = kind.model_validate(example)
+    return scaled(made, scale)
+
+
+def scaled(value: Any, scale: float) -> Any:
+    """Return a value with all its times multiplied, and all its rates divided."""
+    if isinstance(value, tuple):
+        return tuple(scaled(each, scale) for each in value)
+    if not isinstance(value, Value):
+        return value
+    changes = {}
+    for name in type(value).model_fields:
+        given = getattr(value, name)
+        if isinstance(given, float) and name.endswith("_per_s"):
+            changes[name] = given / scale
+        elif isinstance(given, float) and name.endswith("_s"):
+            changes[name] = given * scale
+        elif isinstance(given, Value | tuple):
+            changes[name] = scaled(given, scale)
+    return value.model_copy(update=changes)
+
+
+def _scaler(rng: np.random.Generator, most: int) -> Part:
+    """Return an autoscaler that looks every few steps."""
+    made = part(rng, "autoscaler", max_replicas=most, min_replicas=int(rng.integers(0, 2)),
+                priority=int(rng.integers(0, 3)))  # fmt: skip
+    return scaled(made, float(rng.uniform(0.005, 0.08)) / made.interval_s)
+
+
+def _failure(rng: np.random.Generator) -> dict[str, Any]:
+    """Return a failure of any kind, at times or at random."""
+    name = str(rng.choice(list(kinds("failure"))))
+    example: Any = kinds("failure")[name].examples
+    more = {key: value for key, value in example[rng.integers(len(example))].items()
+            if key not in ("at", "mtbf", "repair")}  # fmt: skip
+    when: dict[str, Any] = {"at": [seconds(rng, 0.005, 0.6) for _ in range(rng.integers(1, 4))]}
+    if rng.random() < 0.3:
+        when = {"mtbf": seconds(rng, 2, 8)}
+    return {"kind": name, "repair": seconds(rng, 0.01, 0.3), **when, **more}
+
+
+# ---- the fleet -------------------------------------------------------------------------------------------------------
+
+
+def _deployment(rng: np.random.Generator, name: str, *, operated: bool, shape: dict[str, Any]) -> dict[str, Any]:
+    """Return a deployment; some are scaled, some stay as they are."""
+    most = int(rng.integers(1, 4))
+    made: dict[str, Any] = {
+        "name": name, "model": "llama-3.1-8b", "on": str(rng.choice(shape["clusters"])),
+        "replicas": int(rng.integers(1, most + 1)), "max_model_len": shape["longest"],
+        "parallelism": {"tp": int(rng.choice([1, 2, 4])), "attention_dp": int(rng.choice([1, 1, 2])),
+                        "pp": int(rng.choice([1, 1, 2]))},
+        "serving_engine": {**toy_tasks.ENGINE, "frontend": seconds(rng, 0.0003, 0.01)},
+        "scheduler": part(rng, "scheduler", max_num_seqs=int(rng.integers(1, 9)),
+                          token_budget=int(rng.choice([3, 16, 100, 10000]))),
+        "router": part(rng, "router"),
+        "startup": {"provision": seconds(rng, 0.0005, 0.02), "warm_up": seconds(rng, 0.0005, 0.03),
+                    "keep_in_host_memory": bool(rng.random() < 0.5),
+                    "weights_from": str(rng.choice(["remote_store", "local_store", "host_memory"]))},
+        "retries": {"max_retries": int(rng.choice([0, 1, 3])), "backoff": seconds(rng, 0.0003, 0.02),
+                    "resume": str(rng.choice(["restart", "continue"]))},
+        "prefix_caching": bool(rng.random() < 0.85),
+        "lora": shape["lora"],
+    }  # fmt: skip
+    if rng.random() < 0.3:
+        made["speculation"] = part(rng, "speculation")
+    if rng.random() < 0.5:
+        made["admission"] = part(rng, "admission", float(rng.uniform(0.005, 0.05)),
+                                 max_outstanding=int(rng.choice([2, 8])))  # fmt: skip
+    if made["prefix_caching"] and rng.random() < shape["tiers"]:
+        made["kv_tiers"] = _tiers(rng, shape["store"])
+    if operated and rng.random() < 0.6:
+        made["autoscaler"] = _scaler(rng, most)
+        if rng.random() < 0.3:
+            made["replicas"] = 0
+    return made
+
+
+def _tiers(rng: np.random.Generator, store: int) -> list[dict[str, Any]]:
+    """Return tiers of few tokens; the remote store has `store`, for all deployments that share it."""
+    return [
+        {"where": where,
+         "capacity": f"{(store if where == 'remote_store' else int(rng.choice([40, 300, 4000]))) * KV_BYTES} B",
+         "store": str(rng.choice(["when_evicted", "when_evicted", "when_computed"])),
+         "load": str(rng.choice(["always", "when_faster"]))}
+        for where in ORDER if rng.random() < 0.6
+    ]  # fmt: skip
+
+
+def _workload(rng: np.random.Generator, name: str, to: Any, shape: dict[str, Any]) -> dict[str, Any]:
+    count = int(rng.integers(10, 41))
+    made: dict[str, Any] = {
+        "name": name, "to": to, "num_requests": count,
+        "lengths": {"kind": "independent",
+                    "input": {"kind": "uniform", "low": 1, "high": int(rng.choice([40, 150, 300]))},
+                    "thinking": {"kind": "uniform", "low": 0, "high": 20},
+                    "answer": {"kind": "uniform", "low": 1, "high": int(rng.choice([5, 40]))}},
+        "slo": {"ttft": seconds(rng, 0.005, 0.3)},
+    }  # fmt: skip
+    if isinstance(to, list):
+        made["gateway"] = part(rng, "router")
+    if rng.random() < 0.3:
+        made["arrivals"] = {"kind": "closed_loop", "concurrency": int(rng.integers(2, 9)),
+                            "think_time": seconds(rng, 0.0005, 0.02)}  # fmt: skip
+    else:
+        made["arrivals"] = {"kind": "gamma", "rate": f"{rng.choice([30, 100, 400])} req/s", "cv": 2.0}
+    if rng.random() < 0.5:
+        made["tenants"] = [{"name": f"t{number}", "weight": 1.0 + number, "priority": int(rng.integers(-1, 3)),
+                            "slo": {"ttft": seconds(rng, 0.005, 0.3)}} for number in range(rng.integers(1, 4))]  # fmt: skip
+    if shape["lora"] is not None and rng.random() < 0.8:
+        made["adapters"] = {"num_adapters": int(rng.integers(1, 6)), "base_share": float(rng.choice([0.0, 0.4]))}
+    if rng.random() < 0.7:
+        if rng.random() < 0.4 and "tenants" not in made:
+            size = int(rng.choice([4, 16, 50]))
+            made["trace"] = {"path": _trace(rng, count, size), "format": "mooncake", "block_tokens": size}
+            made["lengths"] = {"kind": "trace", "thinking_share": {"kind": "uniform", "low": 0.0, "high": 0.9}}
+        else:
+            made["prefix"] = part(rng, "prefix")
+    if rng.random() < shape["tasks"]:
+        made["num_requests"] = int(rng.integers(3, 13))
+        made["tasks"] = {"strategy": toy_tasks.draw_strategy(rng, depth=int(rng.integers(0, 2))), "accuracy": 0.4,
+                         "forks": str(rng.choice(["together", "spread"]))}  # fmt: skip
+    return made
+
+
+def _trace(rng: np.random.Generator, count: int, size: int) -> str:
+    """Write a trace whose inputs are paths in a tree of hashed blocks of `size` tokens, and return its path."""
+    numbers: dict[tuple[int, ...], int] = {}
+    path = _FOLDER / f"{rng.integers(2**62)}.jsonl"
+    with path.open("w") as file:
+        at = 0.0
+        for _ in range(count):
+            way = tuple(int(each) for each in rng.integers(0, 2, int(rng.integers(0, 12))) * (rng.random() < 0.5))
+            ids = [numbers.setdefault(way[: depth + 1], len(numbers)) for depth in range(len(way))]
+            at += float(rng.exponential(10.0))
+            tokens = max(1, size * len(ids) - int(rng.integers(size)))
+            row = {"timestamp": at, "input_length": tokens, "output_length": int(rng.integers(1, 40)), "hash_ids": ids}
+            print(json.dumps(row), file=file)
+    return str(path)
+
+
+def _draw(rng: np.random.Generator) -> dict[str, Any]:
+    operated, paired, several = rng.random() < 0.65, rng.random() < 0.45, rng.random() < 0.5
+    clusters = ["pool", "far"][: 1 + int(rng.random() < 0.35)]
+    shape = {
+        "clusters": clusters, "longest": int(rng.choice([130, 250, 400])), "tasks": float(rng.choice([0, 0, 1])),
+        "tiers": float(rng.choice([0, 0.8])), "store": int(rng.choice([40, 300, 4000])),
+        "lora": {"max_loras": int(rng.integers(1, 4)), "rank": 8} if rng.random() < 0.4 else None,
+    }  # fmt: skip
+    names = ["serve", "other"][: 1 + several]
+    to: list[Any] = [["serve", "other"]] if several and rng.random() < 0.7 else list(names)
+    workloads = [_workload(rng, f"asks{number}", each, shape) for number, each in enumerate(to)]
+    made = [_deployment(rng, name, operated=operated, shape=shape) for name in names]
+    text = str(workloads)
+    made += [_deployment(rng, name, operated=False, shape=shape) for name in ("small", "check") if f"'{name}'" in text]
+    if paired:
+        made.append(_deployment(rng, "prefill", operated=operated, shape=shape))
+        made[-1].pop("admission", None)
+        for each in made[: 1 + int(rng.random() < 0.5 and several)]:
+            each.pop("kv_tiers", None)
+            each |= {"prefill_by": "prefill",
+                     "kv_transfer": {"when": str(rng.choice(["layer_by_layer", "at_the_end"]))}}  # fmt: skip
+    data: dict[str, Any] = {
+        "name": "toy", "warm_up": "none", "seed": int(rng.integers(1 << 30)), "horizon": "2 s",
+        "deployments": made, "workloads": workloads,
+        "fleet": [
+            {"site": site, "clusters": [
+                {"name": name, "node": "hgx-h100", "count": int(rng.integers(1, 5)), "network": part(rng, "network")}]}
+            for site, name in zip(("us-iowa", "ca-quebec"), clusters, strict=False)],
+    }  # fmt: skip
+    if len(clusters) == 2 and rng.random() < 0.5:
+        for each in workloads:
+            if "gateway" in each and "tasks" not in each:
+                each["gateway_site"] = "us-iowa"
+    if operated:
+        data["failures"] = [_failure(rng) for _ in range(rng.integers(0, 3))]
+        data["updates"] = [{"deployment": str(rng.choice([each["name"] for each in made])),
+                            "at": seconds(rng, 0.005, 0.4), "max_unavailable": int(rng.integers(1, 3))}
+                           for _ in range(rng.integers(0, 2))]  # fmt: skip
+    return data
+
+
+def _problems(scenario: Scenario, plans: list[Plan]) -> Iterator[Any]:
+    """Yield what a plan would say of a scenario, but for its models and memories."""
+    taken = {cluster.name: cluster.num_accelerators for fleet in scenario.fleet for cluster in fleet.clusters}
+    for each in scenario.deployments:
+        taken[each.on] -= each.replicas * each.parallelism.num_accelerators
+        if taken[each.on] < 0:
+            yield each.name
+    yield from operation_problems(scenario)
+    yield from adapter_problems(scenario)
+    yield from admission_problems(scenario)
+    yield from target_problems(scenario)
+    yield from tier_problems(plans)
+
+
+# ---- what it all runs on ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plan(toy_tasks.ToyPlan):
+    """A deployment with step times, memory and weights that are made up."""
+
+    @property
+    def weights_bytes(self) -> float:
+        """See DeploymentPlan."""
+        return WEIGHTS_BYTES
+
+
+@dataclass(frozen=True)
+class Paced:
+    """Step times of a replica that is a little slower than another."""
+
+    steps: StepTimes
+    pace: float
+    curves: dict[int, Curve] = field(default_factory=dict, compare=False)
+
+    def decode(self, batch: int) -> Curve:
+        """See StepTimes."""
+        if batch not in self.curves:
+            curve = self.steps.decode(batch)
+            self.curves[batch] = Curve(curve.xs, [self.pace * value for value in curve.values])
+        return self.curves[batch]
+
+    def mixed(self, *shape: int) -> float:
+        """See StepTimes."""
+        return self.pace * self.steps.mixed(*shape)
+
+
+@cache
+def _real_steps(speculation: Part) -> StepTimes:
+    """Return the step times of a real model that speculates, as the cost model has them."""
+    scenario = toy.scenario(deployment={"speculation": speculation, "max_model_len": 4096})
+    fleet = scenario.fleet[0]
+    return DeploymentPlan(0, scenario.deployments[0], fleet.clusters[0], fleet.site).step_time
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A scenario, what its deployments run on, and how fast each of their replicas is."""
+
+    scenario: Scenario
+    plans: list[Plan]
+    steps: list[list[Paced]]
+
+
+def draw(seed: int) -> Draw:
+    """Return a fleet whose plan has no problem."""
+    for attempt in range(200):
+        rng = np.random.default_rng([seed, attempt])
+        scenario = Scenario.model_validate(_draw(rng))
+        plans = _plans(rng, scenario)
+        if not any(True for _ in _problems(scenario, plans)):
+            steps = [[Paced(each.steps, float(rng.uniform(1, 1.2))) for _ in range(each.max_replicas)] for each in plans]
+            return Draw(scenario, plans, steps)
+    raise AssertionError("no fleet without a problem")
+
+
+def _plans(rng: np.random.Generator, scenario: Scenario) -> list[Plan]:
+    clusters = {cluster.name: (cluster, fleet.site) for fleet in scenario.fleet for cluster in fleet.clusters}
+    size = int(rng.choice([1, 4, 16]))
+    plans = []
+    for index, each in enumerate(scenario.deployments):
+        steps: StepTimes = toy.Steps(
+            float(rng.uniform(500, 2000)), float(rng.uniform(1, 500)), tuple(rng.uniform(0, 3, 4)),
+            float(rng.uniform(0, 30)), float(rng.uniform(0, 0.1)))  # fmt: skip
+        if each.speculation is not None:
+            steps = _real_steps(each.speculation)
+        own = size if rng.random() < 0.8 else int(rng.choice([1, 4, 16]))
+        least = -(-(each.max_model_len or 0) // own)
+        blocks = max(2, int(least * rng.choice([0.9, 1, 1.3, 2, 20])))
+        plans.append(Plan(index, each, *clusters[each.on], steps, own, blocks))
+    return plans
