@@ -6,6 +6,7 @@ YAML 1.2 (so `on:` and `no` are words). Refused, each with its line: a duplicate
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,10 +174,11 @@ def _untagged(tag: str) -> str:
 def problems_of(error: ValidationError, document: Document, model: type[BaseModel]) -> list[Problem]:
     """Turn pydantic's errors into problems with file, line, key, and the nearest valid key."""
     found = []
-    for item in error.errors(include_url=False):
-        key = tuple(
-            part for part in item["loc"] if not (isinstance(part, str) and part.startswith("function-"))
-        )
+    items = [(_key_of(item["loc"]), item) for item in error.errors(include_url=False)]
+    extra = [key for key, item in items if item["type"] == "extra_forbidden"]
+    for key, item in items:
+        if item["type"] == "missing" and any(_misspelt(other, key) for other in extra):
+            continue  # said once, of the key that is there
         what = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             what = unknown("key", key[-1], _fields_at(model, document.data, key[:-1]))
@@ -187,6 +189,17 @@ def problems_of(error: ValidationError, document: Document, model: type[BaseMode
         where = str(document.place(key))
         found.append(Problem(f"{where}: {dotted}" if dotted else where, what))
     return found
+
+
+def _key_of(location: Sequence[str | int]) -> Key:
+    """Return pydantic's location without its own words."""
+    return tuple(part for part in location if not (isinstance(part, str) and part.startswith("function-")))
+
+
+def _misspelt(key: Key, meant: Key) -> bool:
+    """Say whether a key that is not known stands where another is missing, and is nearly it."""
+    near = difflib.SequenceMatcher(None, str(key[-1]), str(meant[-1])).ratio() > 0.5
+    return key[:-1] == meant[:-1] and near
 
 
 def _meaning(model: type[BaseModel], data: Any, key: Key) -> str:

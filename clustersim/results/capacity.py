@@ -12,8 +12,8 @@ from clustersim.results.served import Served
 from clustersim.scenario.plan import DeploymentPlan
 
 
-def capacity_per_s(plan: DeploymentPlan, served: Served) -> float:
-    """Return the requests a second that the deployment could finish with requests like those it got.
+def capacity_per_s(plan: DeploymentPlan, served: Served, replicas: float) -> float:
+    """Return the requests a second that so many replicas could finish with requests like those the deployment got.
 
     Recomputation after preemption is not in it, nor that ranks hold unequal shares of a batch.
     """
@@ -29,7 +29,7 @@ def capacity_per_s(plan: DeploymentPlan, served: Served) -> float:
     full = _Full(plan, inputs, computed, outputs)
     budget = plan.deployment.scheduler.max_step_tokens
     each = full.static_per_s() if budget is None else full.continuous_per_s(budget)
-    return plan.deployment.replicas * each
+    return replicas * each
 
 
 @dataclass(frozen=True)

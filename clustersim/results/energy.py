@@ -11,6 +11,7 @@ from clustersim.cost.price import published_prices
 from clustersim.economics.power import accelerator_w, host_w
 from clustersim.economics.prices import Cost
 from clustersim.records import Floats
+from clustersim.results.held import HOLDING, Held
 from clustersim.results.served import Served
 from clustersim.scenario.plan import DeploymentPlan
 
@@ -33,8 +34,8 @@ class Bill:
     price: Cost | None
 
 
-def bill(plan: DeploymentPlan, served: Served, account: Account) -> Bill:
-    """Return the bill of all replicas: sampled power while busy, idle power otherwise."""
+def bill(plan: DeploymentPlan, served: Served, account: Account, held: Held) -> Bill:
+    """Return the bill of all replicas: sampled power while busy, idle power otherwise while they hold accelerators."""
     node, deployment = plan.cluster.node, plan.deployment
     device = node.accelerator
     per_replica = deployment.parallelism.num_accelerators
@@ -47,7 +48,7 @@ def bill(plan: DeploymentPlan, served: Served, account: Account) -> Bill:
     busy_s = float(((runs["end_s"] - runs["start_s"]) * served.overlap).sum())
     inside = served.overlap[account.run]
     mean_w = float(np.average(busy_w, weights=inside)) if inside.any() else idle_w
-    total_s = served.length_s * deployment.replicas
+    total_s = served.length_s * held.mean(*HOLDING)
     it_j = mean_w * busy_s + idle_w * max(0.0, total_s - busy_s)
     site = plan.site
     facility_j = it_j * site.pue.value

@@ -13,6 +13,7 @@ import numpy as np
 
 from clustersim.metrics import step_integral
 from clustersim.results.capacity import capacity_per_s
+from clustersim.results.held import WORKING, Held
 from clustersim.results.served import Served
 from clustersim.scenario.plan import DeploymentPlan
 
@@ -39,9 +40,10 @@ class Load:
     """Share of the window in which requests waited for more than the step in progress."""
 
 
-def load_of(plan: DeploymentPlan, served: Served, is_open: bool) -> Load:
+def load_of(plan: DeploymentPlan, served: Served, held: Held, is_open: bool) -> Load:
     """Return the regime of a deployment by RULE; `is_open` says whether requests arrive whatever it does."""
-    capacity = capacity_per_s(plan, served)
+    replicas = held.mean(*WORKING)
+    capacity = capacity_per_s(plan, served, replicas)
     rows = served.requests
     start, end = served.window_s
     arrived = (rows["arrival_s"] >= start) & (rows["arrival_s"] < end) & np.isfinite(rows["scheduled_s"])
@@ -59,7 +61,7 @@ def load_of(plan: DeploymentPlan, served: Served, is_open: bool) -> Load:
     runs = served.runs
     blocked = (runs["num_waiting"] > 0) & (runs["prefill_tokens"] == 0)
     busy = float(((runs["end_s"] - runs["start_s"]) * served.overlap * blocked).sum())
-    queued = busy / (served.length_s * plan.deployment.replicas)
+    queued = busy / (served.length_s * replicas)
     regime: Regime = "STABLE"
     came = served.arrived
     if grew or (came.any() and not served.measured.any()):

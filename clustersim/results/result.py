@@ -14,10 +14,20 @@ from clustersim.cost.account import Account, account
 from clustersim.economics.prices import Cost
 from clustersim.errors import InputError
 from clustersim.metrics import latency_stats, time_average
-from clustersim.records import FINISHED, ROLES, STATUS, Floats, RequestRecords, TaskRecords, TransferRecords
+from clustersim.records import (
+    FINISHED,
+    ROLES,
+    STATUS,
+    Floats,
+    RequestRecords,
+    SpanRecords,
+    TaskRecords,
+    TransferRecords,
+)
 from clustersim.results import timeline as timelines
 from clustersim.results.admission import admission_metrics, shed_metrics
 from clustersim.results.energy import Bill, bill
+from clustersim.results.held import HOLDING, WORKING, Held, fleet_metrics, held_by
 from clustersim.results.published import against
 from clustersim.results.prefilled import transfer_metrics
 from clustersim.results.regime import RULE, Load, load_of
@@ -65,18 +75,25 @@ def summarise(
     first_replica: list[int],
     cpu_s: float,
     transfers: TransferRecords | None = None,
+    spans: SpanRecords | None = None,
 ) -> Result:
     """Return the result that follows from the records of a run."""
     window = _window(scenario, records)
     served = [serve(records, runs, plans, plan, first_replica[plan.index], window) for plan in plans]
     accounts = [account(plan.cost, view.runs) for plan, view in zip(plans, served, strict=True)]
-    bills = [bill(*each) for each in zip(plans, served, accounts, strict=True)]
-    loads = [load_of(plan, view, _is_open(scenario, plan)) for plan, view in zip(plans, served, strict=True)]
+    held = [held_by(plan, first_replica[plan.index], spans, window) for plan in plans]
+    bills = [bill(*each) for each in zip(plans, served, accounts, held, strict=True)]
+    loads = [
+        load_of(plan, view, here, _is_open(scenario, plan))
+        for plan, view, here in zip(plans, served, held, strict=True)
+    ]
     overloaded = [
         plan.deployment.name for plan, load in zip(plans, loads, strict=True) if load.regime == "OVERLOADED"
     ]
     frame_of_tasks = task_frame(scenario, tasks, records, plans, served, bills)
-    every = [_deployment(scenario, *each) for each in zip(plans, served, accounts, bills, loads, strict=True)]
+    every = [
+        _deployment(scenario, *each) for each in zip(plans, served, accounts, bills, loads, held, strict=True)
+    ]
     if transfers is not None and transfers.num:
         for plan, values in zip(plans, every, strict=True):
             values |= transfer_metrics(transfers, first_replica[plan.index], plan.max_replicas, window)
@@ -92,17 +109,14 @@ def summarise(
         "tenants": by_tenant(scenario, served),
         "deployments": {plan.deployment.name: values for plan, values in zip(plans, every, strict=True)},
         "settings_without_effect": without_effect(plans, served),
-        "idle_accelerators": _idle(scenario, plans),
+        "idle_accelerators": _idle(scenario, every),
         "cpu_s": cpu_s,
     }
     if scenario.published:
         metrics["published"] = against(scenario.published, metrics)
     end = float(np.nanmax(np.append(records.column("finish_s"), window[1])))
     at = timelines.edges(end, scenario.outputs.timeline_bin_s)
-    bins = [
-        timelines.timeline(plan, view, spent, cost, at)
-        for plan, view, spent, cost in zip(plans, served, accounts, bills, strict=True)
-    ]
+    bins = [timelines.timeline(*each, at) for each in zip(plans, served, accounts, bills, held, strict=True)]
     frame = pd.concat(bins, ignore_index=True)
     requests = _requests(scenario, records)
     return Result(scenario, seed, metrics, requests, frame, plans, served, accounts, frame_of_tasks)
@@ -136,14 +150,20 @@ def _is_open(scenario: Scenario, plan: DeploymentPlan) -> bool:
 
 
 def _deployment(
-    scenario: Scenario, plan: DeploymentPlan, served: Served, spent: Account, cost: Bill, load: Load
+    scenario: Scenario,
+    plan: DeploymentPlan,
+    served: Served,
+    spent: Account,
+    cost: Bill,
+    load: Load,
+    held: Held,
 ) -> dict[str, Any]:
     """Return the metrics of one deployment."""
-    num = plan.num_accelerators
+    per_gpu = plan.deployment.parallelism.num_accelerators
     values = _counts(served, scenario) | _latencies(served, load.regime == "OVERLOADED")
     user = 1 / np.maximum(served.in_window("tpot"), 1e-12)
     runs, window = served.runs, served.window_s
-    per_replica = plan.deployment.replicas
+    per_replica = held.mean(*WORKING)
     kv_blocks = mean_kv_blocks(runs, plan.memory.engine.block_size)
     values |= {
         "regime": load.regime,
@@ -151,9 +171,9 @@ def _deployment(
         "capacity_requests_per_s": load.capacity_per_s,
         "queue_grew": load.queue_grew,
         "queued_frac": load.queued_frac,
-        "num_accelerators": num,
+        "num_accelerators": held.most * per_gpu,
         "accelerator": plan.cluster.node.accelerator.name,
-        "tokens_per_s_per_gpu": values["output_throughput"] / num,
+        "tokens_per_s_per_gpu": values["output_throughput"] / (held.mean(*HOLDING) * per_gpu),
         "tokens_per_s_per_user": float(np.median(user)) if len(user) else None,
         "mean_batch": time_average(runs["start_s"], runs["end_s"], runs["batch"], window) / per_replica,
         "mean_kv_frac": time_average(runs["start_s"], runs["end_s"], kv_blocks, window)
@@ -164,7 +184,7 @@ def _deployment(
         "kv_capacity_tokens": plan.memory.kv_tokens,
         "longest_request_tokens": min(plan.max_model_len, plan.memory.tokens_per_rank),
     }
-    values |= admission_metrics(plan.deployment, served)
+    values |= admission_metrics(plan.deployment, served) | fleet_metrics(scenario, plan, served, held)
     values |= _money(served, cost)
     values |= {
         "time_by_part": _token_time(served, spent),
@@ -222,7 +242,7 @@ def _mean_queue(served: Served) -> float:
     return time_average(*served.queued, 1.0, served.window_s)
 
 
-def _mean_use(served: Served, use: Floats, spent: Account, replicas: int) -> float:
+def _mean_use(served: Served, use: Floats, spent: Account, replicas: float) -> float:
     """Return the mean over the window, idle time included, of a use that is sampled over busy time."""
     inside = served.overlap[spent.run]
     busy = time_average(served.runs["start_s"], served.runs["end_s"], 1.0, served.window_s) / replicas
@@ -290,7 +310,13 @@ def _together(every: list[dict[str, Any]], served: list[Served], scenario: Scena
         parts = [each[key] for each in every]
         values[key] = None if None in parts else sum(parts)
     tokens = whole.output_tokens
-    values["tokens_per_s_per_gpu"] = values["output_throughput"] / values["num_accelerators"]
+    held = sum(each["gpu_hours"] * HOUR_S / whole.length_s if "gpu_hours" in each else each["num_accelerators"]
+               for each in every)  # fmt: skip
+    values["tokens_per_s_per_gpu"] = values["output_throughput"] / max(held, 1e-12)
+    for key in ("gpu_hours", "cold_starts", "retries", "lost", "lost_tokens"):
+        if any(key in each for each in every):
+            values[key] = sum(each.get(key, 0) for each, view in zip(every, served, strict=True) if not (
+                view.prefills and key in ("retries", "lost", "lost_tokens")))  # fmt: skip
     if any("shed" in each for each in every):
         values |= shed_metrics(whole)
     for key, total in (("usd", "usd"), ("gco2e", "gco2e")):
@@ -300,9 +326,10 @@ def _together(every: list[dict[str, Any]], served: list[Served], scenario: Scena
     return values
 
 
-def _idle(scenario: Scenario, plans: list[DeploymentPlan]) -> int:
+def _idle(scenario: Scenario, every: list[dict[str, Any]]) -> int:
+    """Return the accelerators that nobody ever held; those that deployments held in turn count once for each."""
     total = sum(cluster.num_accelerators for fleet in scenario.fleet for cluster in fleet.clusters)
-    return total - sum(plan.num_accelerators for plan in plans)
+    return max(0, total - sum(values["num_accelerators"] for values in every))
 
 
 def _requests(scenario: Scenario, records: RequestRecords) -> pd.DataFrame:

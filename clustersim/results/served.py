@@ -162,7 +162,7 @@ def serve(
     decoders = decoded_by(plans, plan)
     mine = issued & np.isin(records.column("deployment"), decoders or [plan.index])
     requests = _rows({name: records.column(name) for name in (*records.FLOATS, *records.INTS)}, mine)
-    last = first_replica + plan.deployment.replicas
+    last = first_replica + plan.max_replicas
     mine_runs = _rows(runs, (runs["replica"] >= first_replica) & (runs["replica"] < last))
     if decoders:
         requests = as_prompts(requests)

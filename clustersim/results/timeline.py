@@ -10,6 +10,7 @@ from clustersim.errors import InputError
 from clustersim.metrics import Boxes, step_integral
 from clustersim.records import Floats
 from clustersim.results.energy import Bill
+from clustersim.results.held import HOLDING, WORKING, Held
 from clustersim.results.served import Served, mean_kv_blocks
 from clustersim.scenario.plan import DeploymentPlan
 
@@ -27,7 +28,9 @@ def edges(end_s: float, bin_s: float) -> Floats:
     return np.arange(0.0, end_s + bin_s, bin_s)
 
 
-def timeline(plan: DeploymentPlan, served: Served, account: Account, bill: Bill, at: Floats) -> pd.DataFrame:
+def timeline(
+    plan: DeploymentPlan, served: Served, account: Account, bill: Bill, held: Held, at: Floats
+) -> pd.DataFrame:
     """Return one row a bin: means over the bin of what the deployment as a whole did."""
     runs, rows = served.runs, served.requests
     width = np.diff(at)
@@ -44,7 +47,8 @@ def timeline(plan: DeploymentPlan, served: Served, account: Account, bill: Bill,
         power = np.bincount(account.run, weights=bill.busy_w, minlength=len(start)) / np.maximum(count, 1)
         power = np.where(count > 0, power, bill.busy_w.mean())
     busy = mean(np.ones(len(start)))
-    replicas = plan.deployment.replicas
+    on, paid = (held.over(at, *states) / width for states in (WORKING, HOLDING))
+    divisor = np.maximum(on, 1e-12)
     arrivals = np.histogram(rows["arrival_s"], bins=at)[0] / width
     return pd.DataFrame(
         {
@@ -54,12 +58,13 @@ def timeline(plan: DeploymentPlan, served: Served, account: Account, bill: Bill,
             "queue": step_integral(*served.queued, 1.0, at) / width,
             "batch": mean(runs["batch"]),
             "kv_frac": mean(mean_kv_blocks(runs, plan.memory.engine.block_size))
-            / (plan.memory.num_blocks * replicas),
+            / (plan.memory.num_blocks * divisor),
             "output_tokens_per_s": mean(
                 (runs["batch"] * runs["num_steps"] + runs["num_first_tokens"]) / seconds
             ),
             "prefill_tokens_per_s": mean(runs["prefill_tokens"] / seconds),
-            "busy_frac": busy / replicas,
-            "power_w": mean(power) + (replicas - busy) * bill.idle_w,
+            "busy_frac": busy / divisor,
+            "power_w": mean(power) + np.maximum(paid - busy, 0.0) * bill.idle_w,
         }
+        | ({} if held.spans is None else {"replicas_on": on})
     )

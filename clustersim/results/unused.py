@@ -36,7 +36,7 @@ def _of(plan: DeploymentPlan, served: Served) -> Iterator[str]:
             yield f"{at}.scheduler.token_budget: steps had at most {most} of {whole} tokens"
     if sheds(deployment) and not (served.requests["status"] == SHED).any():
         yield f"{at}.admission: nobody was turned away"
-    if "router" in given and deployment.replicas == 1:
+    if "router" in given and plan.max_replicas == 1:
         yield f"{at}.router: there is one replica"
     if deployment.speculation is not None and not deployment.speculation.num_draft_tokens:
         yield f"{at}.speculation: num_draft_tokens is 0"

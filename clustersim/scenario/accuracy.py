@@ -64,7 +64,8 @@ def ability_of(deployment: Deployment, workload: Workload) -> Ability | None:
 
 @lru_cache(maxsize=64)
 def _from_benchmark(weights: str, benchmark: str, tokens: float) -> Ability:
-    central: Solver = solver(load_trained_model(weights), load_benchmark(benchmark))
+    problems = load_benchmark(benchmark)
+    central: Solver = solver(load_trained_model(weights), problems)
     numbers = central.parameters
     band = estimate(central, lambda each: each.mean_accuracy(tokens), draw_solvers(central))
     accuracy = float(band.mean)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from clustersim.scenario.schema import Scenario
 from clustersim.workload.arrivals import Arrivals
+from clustersim.workload.arrivals.all_at_once import AllAtOnce
 from clustersim.workload.arrivals.closed_loop import ClosedLoop
 from clustersim.workload.arrivals.trace import TraceArrivals
 from clustersim.workload.generate import MAX_REQUESTS
@@ -52,7 +53,9 @@ def _workload(key: Key, workload: Workload, horizon_s: float | None) -> Iterator
         )
     for name, arrivals in _open(workload):
         num = min((n for n in (most, getattr(arrivals, "num", None)) if n is not None), default=None)
-        if num is None and horizon_s is None and workload.trace is None:
+        if num is None and isinstance(arrivals, AllAtOnce):
+            yield (*key, *name), "all_at_once needs `num`, or `num_requests` on its workload"
+        elif num is None and horizon_s is None and workload.trace is None:
             yield (
                 (*key, *name),
                 f"{arrivals.kind} arrivals never end: give the workload `num_requests` or the scenario a `horizon`",

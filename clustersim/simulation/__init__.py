@@ -32,4 +32,5 @@ def simulate(scenario: Scenario, seed: int | None = None, progress: Progress | N
         world.first_replica,
         time.process_time() - started,
         transfers=world.transfers,
+        spans=world.spans,
     )

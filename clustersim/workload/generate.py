@@ -11,6 +11,7 @@ from clustersim.errors import InputError
 from clustersim.randomness import stream
 from clustersim.workload.arrays import FloatArray, IntArray
 from clustersim.workload.arrivals import OpenArrivals
+from clustersim.workload.arrivals.all_at_once import AllAtOnce
 from clustersim.workload.arrivals.trace import TraceArrivals
 from clustersim.workload.bodies import Bodies, bodies_of
 from clustersim.workload.lengths.trace import TraceLengths
@@ -185,7 +186,9 @@ def _times(
         raise InputError(f"{arrivals.kind} arrivals never end: give the workload `num_requests` or a horizon")
     process = arrivals if workload.rate_scale == 1 else arrivals.scaled(workload.rate_scale)
     start_s = workload.start_s
-    most = MAX_REQUESTS + 1 if workload.num_requests is None else workload.num_requests
+    most = workload.num_requests
+    if most is None and not isinstance(process, AllAtOnce):
+        most = MAX_REQUESTS + 1
     times = process.times(rng, start_s, start_s + end_s, most) - start_s
     if len(times) > MAX_REQUESTS:
         raise InputError(

@@ -42,8 +42,8 @@ def tiers(rng: np.random.Generator) -> list[dict[str, Any]]:
 def write_trace(path: Path, rng: np.random.Generator, num: int) -> None:
     """Write requests whose inputs are walks in a small random trie of blocks of `BLOCK` tokens."""
     parents = [-1]
-    for node in range(1, 40):
-        parents.append(int(rng.integers(max(-1, node - 9), node)))
+    for node in range(1, 120):
+        parents.append(int(rng.integers(max(-1 if node < 4 else 0, node - 40), node)))
     rows, now = [], 0.0
     for _ in range(num):
         route, at = [], int(rng.integers(len(parents)))
@@ -75,10 +75,10 @@ def scenario(rng: np.random.Generator, shape: str, folder: Path) -> Scenario:
         ]
     lengths = {name: {"kind": "uniform", "low": 1, "high": high} for name, high in
                (("input", 40), ("thinking", 20), ("answer", 30))}  # fmt: skip
-    workload: dict[str, Any] = {"name": "asks", "to": "serve", "num_requests": int(rng.integers(2, 20 if "tasks" in shape else 60))}
+    workload: dict[str, Any] = {"name": "asks", "to": "serve", "num_requests": int(rng.integers(1, 20 if "tasks" in shape else 60))}
     if shape in ("trace", "pair"):
         path = folder / "trace.jsonl"
-        write_trace(path, rng, workload.pop("num_requests"))
+        write_trace(path, rng, 2 * workload.pop("num_requests"))
         workload["trace"] = {"path": str(path), "block_tokens": BLOCK}
     else:
         workload |= {
@@ -117,7 +117,7 @@ def mix(seed: int, shape: str, folder: Path) -> toy_tasks.Mix:
         )
     drawn = scenario(rng, shape, folder)
     size = BLOCK if shape in ("trace", "pair") else 4
-    blocks = [int((30 if size == BLOCK else 70) * rng.choice([1, 1, 1.5, 5])) for _ in drawn.deployments]
+    blocks = [int((20 if size == BLOCK else 70) * rng.choice([1, 1, 1.5, 5])) for _ in drawn.deployments]
     steps = toy.Steps(*rng.uniform(1, 2000, 2), tuple(rng.uniform(0, 3, 4)), *rng.uniform(0, 30, 2))
     return toy_tasks.Mix(drawn, size, blocks, steps, exact=False)
 
