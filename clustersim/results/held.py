@@ -33,9 +33,9 @@ class Held:
     def mean(self, *states: int) -> float:
         """Return the mean number of replicas in some states over the window: what is divided by, so never 0."""
         if self.spans is None:
-            return self.num
-        edges = np.array(self.window_s)
-        return max(1e-12, float(self.over(edges, *states)[0]) / max(1e-12, edges[1] - edges[0]))
+            return float(self.num)
+        length_s = max(1e-12, self.window_s[1] - self.window_s[0])
+        return max(1e-12, float(self.over(np.array(self.window_s), *states)[0]) / length_s)
 
     def over(self, edges_s: Floats, *states: int) -> Floats:
         """Return the replica-seconds in some states between consecutive edges (edges - 1,)."""
@@ -82,7 +82,7 @@ def fleet_metrics(scenario: Scenario, plan: DeploymentPlan, served: Served, held
     per_replica = plan.deployment.parallelism.num_accelerators
     values: dict[str, Any] = {
         "gpu_hours": float(held.over(edges, *HOLDING)[0]) * per_replica / HOUR_S,
-        "mean_replicas_on": float(held.over(edges, *WORKING)[0]) / max(1e-12, edges[1] - edges[0]),
+        "mean_replicas_on": float(held.over(edges, *WORKING)[0]) / max(1e-12, served.length_s),
         **_cold_starts(held),
     }
     if scenario.failures:

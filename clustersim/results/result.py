@@ -329,7 +329,8 @@ def _together(every: list[dict[str, Any]], served: list[Served], scenario: Scena
 def _idle(scenario: Scenario, every: list[dict[str, Any]]) -> int:
     """Return the accelerators that nobody ever held; those that deployments held in turn count once for each."""
     total = sum(cluster.num_accelerators for fleet in scenario.fleet for cluster in fleet.clusters)
-    return max(0, total - sum(values["num_accelerators"] for values in every))
+    held: int = sum(values["num_accelerators"] for values in every)
+    return max(0, total - held)
 
 
 def _requests(scenario: Scenario, records: RequestRecords) -> pd.DataFrame:

@@ -69,28 +69,31 @@ def _kept(deployment: Deployment) -> int:
 def _starved(scenario: Scenario, clusters: Mapping[str, Cluster]) -> Found:
     """Yield deployments that might wait for accelerators for ever, as others keep theirs.
 
-    Each must find room for one replica beside what all others keep; a pair that prefills and decodes for each other,
-    for one of both.
+    Each must find room for one replica beside what all others keep. Of two that prefill and decode for each other, one
+    cannot go down while it waits for the other: beside all replicas that it may have there must be room for the other.
     """
-    by_name = {deployment.name: deployment for deployment in scenario.deployments}
     for index, deployment in enumerate(scenario.deployments):
         cluster = clusters[deployment.on]
-        pair = {deployment.name}
-        if deployment.prefill_by in by_name:
-            pair.add(deployment.prefill_by)
-        need = others = 0
+        size = deployment.parallelism.num_accelerators
+        partners = {
+            each.name for each in scenario.deployments
+            if deployment.prefill_by == each.name or each.prefill_by == deployment.name
+        }  # fmt: skip
+        need, keep = max(1, _kept(deployment)) * size, 0
         for each in scenario.deployments:
-            if each.on == deployment.on:
-                size = each.parallelism.num_accelerators
-                if each.name in pair:
-                    need += max(1, _kept(each)) * size
-                else:
-                    others += _kept(each) * size
-        if need + others > cluster.num_accelerators:
-            who = " and ".join(sorted(pair))
+            if each.on == deployment.on and each is not deployment:
+                kept = _most(each) if each.name in partners else _kept(each)
+                keep += kept * each.parallelism.num_accelerators
+        if need + keep > cluster.num_accelerators:
+            with_all = f" (all that {', '.join(sorted(partners))} may have)" if partners else ""
             yield (
                 ("deployments", index, "autoscaler"),
-                f"{who} could wait for accelerators for ever: they need at least {need} at once, and the others on "
-                f'"{cluster.name}" keep {others} of its {cluster.num_accelerators}; lower somebody\'s min_replicas, or '
-                "give the cluster more nodes",
+                f'"{deployment.name}" could wait for accelerators for ever: it needs at least {need}, and the others on '
+                f'"{cluster.name}" may keep {keep}{with_all} of its {cluster.num_accelerators}; lower somebody\'s '
+                "min_replicas or max_replicas, or give the cluster more nodes",
             )
+
+
+def _most(deployment: Deployment) -> int:
+    """Return the replicas that a deployment may have."""
+    return deployment.replicas if deployment.autoscaler is None else deployment.autoscaler.max_replicas

@@ -20,7 +20,7 @@ _Field = Callable[[Key], FieldInfo | None]
 
 def apply_setting(document: Document, setting: str, model: type[BaseModel]) -> Document:
     """Apply `a.b.0.c=value` to a document of `model`; list items by index or by their name, the value as YAML."""
-    where = f"--set {setting}"
+    where = f"--set {shortened(setting)}"
     path, equals, text = setting.partition("=")
     if not equals or not path.strip():
         raise InputError([Problem(where, "write it like --set deployments.0.replicas=4")])
@@ -40,7 +40,8 @@ def replace(document: Document, path: str, value: object, where: str, model: typ
     except KeyError as error:
         raise InputError([Problem(where, error.args[0])]) from None
     places = {known: place for known, place in document.places.items() if known[: len(key)] != key}
-    return Document(data, {**places, key: Place(where, 0)}, document.file)
+    made = {key[:end]: Place(where, 0) for end in range(1, len(key)) if key[:end] not in places}
+    return Document(data, {**places, **made, key: Place(where, 0)}, document.file)
 
 
 def put(data: Any, key: Key, value: object) -> Any:

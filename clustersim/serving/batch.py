@@ -22,9 +22,10 @@ class Batch:
 
     waiting: requests in the scheduler's order. running: request -> the counter at whose end its last token appears,
     in order of admission; 0 while it prefills. computed: request -> tokens in cache while it prefills. left: request
-    -> output tokens it has still to make, where that is not all. Of a replica whose prompts are prefilled elsewhere,
-    remote: request -> tokens of KV that it waits for room for; loading: request -> tokens of KV on their way into blocks that it has. Of one
-    that prefills for others, held: request -> tokens of KV that are being fetched.
+    -> output tokens it has still to make, where that is not all. coming: those that are queued at the next step
+    boundary. Of a replica whose prompts are prefilled elsewhere, remote: request -> tokens of KV that it waits for room
+    for; loading: request -> tokens of KV on their way into blocks that it has. Of one that prefills for others, held:
+    request -> tokens of KV that are being fetched.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Batch:
         self.running: dict[int, int] = {}
         self.computed: dict[int, int] = {}
         self.left: dict[int, int] = {}
+        self.coming: set[int] = set()
         self.remote: dict[int, int] = {}
         self.loading: dict[int, int] = {}
         self.held: dict[int, int] = {}
@@ -88,7 +90,7 @@ class Batch:
     def tokens_to_prefill(self) -> int:
         """Return the tokens that this replica has yet to take up: of requests that wait, and of prompts in progress."""
         rest = sum(self.prefill_length(request) - done for request, done in self.computed.items())
-        return rest + sum(map(self.to_prefill, self.waiting))
+        return rest + sum(map(self.to_prefill, self.waiting)) + sum(map(self.to_prefill, self.coming))
 
     def num_slots_taken(self) -> int:
         """Return the sequences that count against the batch's limit: those in it, and those whose KV is on its way."""

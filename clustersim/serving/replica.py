@@ -69,6 +69,8 @@ class Replica(Batch):
 
         self.chunks: list[tuple[int, int]] = []
         """(request, tokens) that the step in progress prefills."""
+        self.leaving: set[int] = set()
+        """Requests that are taken off at the next step boundary: they must not come again before."""
         self.on_idle: Callable[[float], None] | None = None
         """Told of the time when there is no step to take."""
         self._steps = 0  # steps planned in the run in progress; 0: idle
@@ -106,11 +108,26 @@ class Replica(Batch):
 
     def submit_late(self, request: int, now: float, left: int | None = None, *, remote: bool = False) -> None:
         """Queue a request that another replica hands over: one of the same time finds the next step planned."""
-        self._order(partial(self.submit, request, now, left, remote=remote), now)
+        if not remote:
+            self.coming.add(request)
+        self._order(partial(self._come, request, now, left, remote=remote), now)
+
+    def _come(self, request: int, now: float, left: int | None, *, remote: bool) -> None:
+        self.coming.discard(request)
+        self.submit(request, now, left, remote=remote)
 
     def abandon(self, request: int, now: float) -> None:
         """Forget a request that another replica knows the end of, at the next step boundary."""
-        self._order(partial(self._remove, request), now)
+        self.leaving.add(request)
+        self._order(partial(self._leave, request, self._remove), now)
+
+    def _leave(self, request: int, how: Callable[[int], object]) -> None:
+        self.leaving.discard(request)
+        how(request)
+
+    def after_step(self, act: Callable[[], object], now: float) -> None:
+        """Do something at the first step boundary after `now`, and after what was ordered before."""
+        self._order(act, now)
 
     def cancel(self, request: int, now: float) -> None:
         """Take a request off, its KV freed, at the next step boundary: as an engine that is told to abort it.
@@ -148,13 +165,18 @@ class Replica(Batch):
         if self._steps and self.waiting and not self.chunks:
             self._cut_short(now)
 
+    def prefills_for_s(self, now: float) -> float:
+        """Return the seconds that the step in progress goes on, if it prefills; else 0."""
+        return max(0.0, self._now + self._duration - now) if self.chunks else 0.0
+
     def join(self, request: int, now: float) -> None:
         """The KV of a remote request has arrived: it decodes from the step after the next boundary on."""
         self._order(partial(self._join, request), now)
 
     def release(self, request: int, now: float) -> None:
         """Free the KV of a request that was held for another replica, at the next step boundary."""
-        self._order(partial(self._release_held, request), now)
+        self.leaving.add(request)
+        self._order(partial(self._leave, request, self._release_held), now)
 
     def fail(self, now: float) -> list[tuple[int, int]]:
         """Stop at once, losing the batch, the queue and all KV; return (request, output tokens made) of each lost.

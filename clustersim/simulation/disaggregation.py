@@ -260,6 +260,8 @@ def connect(world: World, fronts: list[Front]) -> None:
         name = decode.plan.deployment.prefill_by
         if name is not None:
             decode.handover = Handover(world, by_name[name], decode)
+            # One that lost its replica is prefilled again with all that it made.
+            decode.longest = min(decode.longest, by_name[name].longest)
     prefills = {
         front.handover.prefill.plan.index: front.handover.prefill for front in fronts if front.handover
     }

@@ -84,15 +84,18 @@ def rates(plan: DeploymentPlan) -> tuple[float, float]:
 def queue_s(front: Front, index: int) -> float:
     """Return the seconds of prefill work that wait at a replica, by its number in a deployment.
 
+    What a step in progress that prefills has left counts, too.
     Where another deployment prefills it is what waits at the least busy of its replicas.
     """
     if front.handover is not None:
         return shortest_queue_s(front.handover.prefill)
     replica = front.replicas[index]
-    if not (replica.waiting or replica.computed):
-        return 0.0
-    replica.settle(front.world.env.now)
-    return replica.tokens_to_prefill() / front.targets.facts[index].prefill_tokens_per_s
+    now = front.world.env.now
+    busy_s = replica.prefills_for_s(now)
+    if not (replica.waiting or replica.computed or replica.coming):
+        return busy_s
+    replica.settle(now)
+    return busy_s + replica.tokens_to_prefill() / front.targets.facts[index].prefill_tokens_per_s
 
 
 def shortest_queue_s(front: Front) -> float:

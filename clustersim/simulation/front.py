@@ -303,7 +303,9 @@ class Front:
     def expects(self) -> bool:
         """Return whether requests will come that wait for another deployment, to prefill or to decode them."""
         fronts = [self, *self._prefills_for()]
-        return any(each.parked or each.retrying or (each.handover and each.handover.transits) for each in fronts)
+        return any(
+            each.parked or each.retrying or (each.handover and each.handover.transits) for each in fronts
+        )
 
     def _prefills_for(self) -> list[Front]:
         return [each for each in self.world.fronts if each.handover and each.handover.prefill is self]
@@ -341,6 +343,13 @@ class Front:
         def again() -> None:
             if request not in self.retrying:
                 return  # cancelled
+            for front in (self, self.handover and self.handover.prefill):
+                for replica in front.replicas if front else ():
+                    if request in replica.leaving:
+                        replica.after_step(
+                            lambda: self.world.after(0.0, lambda _event: again()), self.world.env.now
+                        )
+                        return
             left = self.retrying.pop(request)
             if over:
                 self._give_up(request, made, now)
@@ -406,7 +415,6 @@ class Front:
 
     def _session(self, request: int) -> int:
         return self.records.task[request]
-
 
     @staticmethod
     def client_of(call: Call) -> Client:

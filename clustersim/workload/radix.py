@@ -58,7 +58,7 @@ def radix(table: Prefixes) -> Radix:
     begins[rooted] |= branches[parent[rooted]] | last[parent[rooted]]
     at = np.flatnonzero(begins[nodes])
     edges = nodes[at]
-    closes = np.append(at[1:], len(nodes)) - 1
+    closes = np.append(at, len(nodes))[1:] - 1
     columns = np.zeros((3, len(parent)), dtype=np.int64)
     columns[:, edges] = node_ends[closes], at, closes
     ends, first, final = columns.tolist()

@@ -62,7 +62,8 @@ def assert_ended(played: Played) -> None:
     assert np.isin(status, (FINISHED, REJECTED, CANCELLED, SHED, LOST)).all()
     assert (rows["status"][~issued] == WAITING).all()
     assert (played.tasks["status"][np.isfinite(played.tasks["arrival_s"])] != 0).all()
-    assert world.finished == (world.total or 0)
+    sent = world.num_sent + sum(loop.issued for loop in world.users.values())
+    assert world.finished == sent
     row = {name: column[issued] for name, column in rows.items()}
     output = played.output[issued]
     finished, rejected = status == FINISHED, status == REJECTED

@@ -11,7 +11,7 @@ import toy_tasks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clustersim.records import CANCELLED, FINISHED, REJECTED, WAITING
+from clustersim.records import CANCELLED, FINISHED, REJECTED, SHED, WAITING
 from clustersim.serving.replica import Replica
 from clustersim.workload.tasks import Context
 
@@ -19,7 +19,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 TIMES = ("arrival_s", "entered_s", "scheduled_s", "first_token_s", "first_answer_s", "finish_s")
 COUNTS = (
     "input_tokens", "thinking_tokens", "answer_tokens", "cached_tokens", "replica", "task", "role",
-    "num_preemptions", "status",
+    "num_preemptions", "adapter_loads", "status",
 )  # fmt: skip
 
 
@@ -121,6 +121,9 @@ def test_the_mixes_preempt_evict_block_refuse_and_cancel() -> None:
         "preempt": share([bool(each.rows["num_preemptions"].any()) for each in every]),
         "block": share([any(audit.blocked for audit in each.audits) for each in every]),
         "evict": share([any(audit.evicted for audit in each.audits) for each in every]),
+        "turn away": share([bool((each.rows["status"] == SHED).any()) for each in every]),
+        "load adapters": share([bool(each.rows["adapter_loads"].any()) for each in every]),
+        "stall": share([bool(each.runs["num_stalled"].any()) for each in every]),
         "refuse": share([bool((each.rows["status"] == REJECTED).any()) for each in every]),
         "cancel": share([bool((each.rows["status"] == CANCELLED).any()) for each in every]),
         "share": share([bool(each.rows["cached_tokens"].any()) for each in every]),

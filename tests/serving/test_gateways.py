@@ -16,6 +16,7 @@ from clustersim.hardware.site import load_site
 from clustersim.kinds import kinds
 from clustersim.network.wan import fibre_latency_s
 from clustersim.results.result import Result
+from clustersim.scenario.load import load
 from clustersim.scenario.plan import plan
 from clustersim.scenario.schema import Scenario
 from clustersim.serving.replica import Replica
@@ -381,3 +382,16 @@ def test_the_same_seed_gives_the_same_choice() -> None:
     assert one.requests.equals(other.requests)
     reseeded = simulate(scenario.with_(("seed", 1)))
     assert not np.array_equal(rows(one)["deployment"], rows(reseeded)["deployment"])
+
+
+def test_a_fleet_of_two_generations_saves_what_it_gives_back() -> None:
+    """The scenario as it is shown: the cheaper deployment is filled, the other one shrinks."""
+    paid = {}
+    for gateway in ({"kind": "cost_aware", "max_requests": 128}, "least_outstanding_requests"):
+        result = simulate(load("heterogeneous_fleet", ["horizon=8 min"]).with_(("workload.gateway", gateway)))
+        assert {each["regime"] for each in result.metrics["deployments"].values()} == {"STABLE"}
+        assert result["goodput_frac"] > 0.99
+        paid[str(gateway)] = result["usd"], went(result).get("b200", 0) / len(result.requests)
+    (thrifty_usd, thrifty), (even_usd, even) = paid.values()
+    assert thrifty_usd < 0.95 * even_usd
+    assert thrifty > even

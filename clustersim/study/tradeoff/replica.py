@@ -135,6 +135,7 @@ def _planned(text: str, size: float, ranks: int) -> DeploymentPlan:
     workload = {
         "name": "queries", "arrivals": {"kind": "poisson", "rate": "1 req/s"},
         "lengths": {"kind": "fixed", "input": 1, "answer": 1},
+        "num_requests": 1,
     }  # fmt: skip
     scenario = Scenario.model_validate(
         {"name": "cell", "fleet": [{"site": side.site, "clusters": [cluster]}], "deployments": [deployment],

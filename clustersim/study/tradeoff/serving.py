@@ -11,6 +11,7 @@ from clustersim.cost.account import account
 from clustersim.errors import InputError
 from clustersim.records import ANSWERED
 from clustersim.results.energy import bill
+from clustersim.results.held import Held
 from clustersim.results.regime import load_of
 from clustersim.results.served import Served, serve
 from clustersim.scenario.plan import DeploymentPlan
@@ -81,7 +82,7 @@ def _search(trial: _Trial, ranks: int, guess: float, seed: int) -> Carried:
     sd = max(sd, log(_FINE) / sqrt(12 * len(rates)))
     served, plans, tokens = last
     spent = account(plans.cost, served.runs)
-    cost = bill(plans, served, spent)
+    cost = bill(plans, served, spent, Held(plans.deployment.replicas, served.window_s))
     busy = float(np.mean(cost.busy_w)) if len(cost.busy_w) else cost.idle_w
     pue = plans.site.pue.value
     return Carried(
@@ -157,7 +158,7 @@ class _Trial:
         which = max(over, key=lambda name: over[name])
         if view.num_rejected:
             return float("inf"), "room for its longest sample in the KV cache", (view, self.plan, 0.0)
-        if load_of(self.plan, view, True).regime == "OVERLOADED":
+        if load_of(self.plan, view, Held(self.plan.deployment.replicas, view.window_s), True).regime == "OVERLOADED":
             return float("inf"), "a queue that does not grow", (view, self.plan, 0.0)
         made = world.records.column("thinking_tokens") + world.records.column("answer_tokens")
         return over[which], which, (view, self.plan, float(made.sum()) / len(arrival))

@@ -12,6 +12,7 @@ from clustersim.errors import InputError, Problem
 if TYPE_CHECKING:
     import pandas as pd
 
+_LONGEST_HEADER = 65536
 _SEEN = 60  # characters of a cell that errors show
 
 
@@ -26,6 +27,10 @@ def read_columns(path: Path, numbers: list[str], texts: list[str]) -> pd.DataFra
     import pyarrow as pa
     from pyarrow import csv as arrow
 
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        names = header(file.readline(_LONGEST_HEADER))
+    if twice := [name for name in (*numbers, *texts) if names.count(name) > 1]:
+        raise InputError([Problem(f"{path}:1", f"has two columns {twice[0]}; leave one of them")])
     kinds = {**dict.fromkeys(numbers, pa.float64()), **dict.fromkeys(texts, pa.string())}
     try:
         table = arrow.read_csv(
