@@ -92,9 +92,9 @@ def _failure(rng: np.random.Generator) -> dict[str, Any]:
     example: Any = kinds("failure")[name].examples
     more = {key: value for key, value in example[rng.integers(len(example))].items()
             if key not in ("at", "mtbf", "repair")}  # fmt: skip
-    when: dict[str, Any] = {"at": [seconds(rng, 0.005, 0.6) for _ in range(rng.integers(1, 4))]}
+    when: dict[str, Any] = {"at": [seconds(rng, 0.005, 0.4) for _ in range(rng.integers(1, 5))]}
     if rng.random() < 0.3:
-        when = {"mtbf": seconds(rng, 2, 8)}
+        when = {"mtbf": seconds(rng, 0.5, 4)}
     return {"kind": name, "repair": seconds(rng, 0.01, 0.3), **when, **more}
 
 
@@ -103,11 +103,11 @@ def _failure(rng: np.random.Generator) -> dict[str, Any]:
 
 def _deployment(rng: np.random.Generator, name: str, *, operated: bool, shape: dict[str, Any]) -> dict[str, Any]:
     """Return a deployment; some are scaled, some stay as they are."""
-    most = int(rng.integers(1, 4))
+    most = int(rng.integers(1, 5))
     made: dict[str, Any] = {
         "name": name, "model": "llama-3.1-8b", "on": str(rng.choice(shape["clusters"])),
         "replicas": int(rng.integers(1, most + 1)), "max_model_len": shape["longest"],
-        "parallelism": {"tp": int(rng.choice([1, 2, 4])), "attention_dp": int(rng.choice([1, 1, 2])),
+        "parallelism": {"tp": int(rng.choice([1, 2, 4, 8])), "attention_dp": int(rng.choice([1, 1, 2])),
                         "pp": int(rng.choice([1, 1, 2]))},
         "serving_engine": {**toy_tasks.ENGINE, "frontend": seconds(rng, 0.0003, 0.01)},
         "scheduler": part(rng, "scheduler", max_num_seqs=int(rng.integers(1, 9)),
@@ -141,8 +141,8 @@ def _tiers(rng: np.random.Generator, store: int) -> list[dict[str, Any]]:
         {"where": where,
          "capacity": f"{(store if where == 'remote_store' else int(rng.choice([40, 300, 4000]))) * KV_BYTES} B",
          "store": str(rng.choice(["when_evicted", "when_evicted", "when_computed"])),
-         "load": str(rng.choice(["always", "when_faster"]))}
-        for where in ORDER if rng.random() < 0.6
+         "load": str(rng.choice(["always", "always", "when_faster"]))}
+        for where in ORDER if rng.random() < 0.7
     ]  # fmt: skip
 
 
@@ -167,17 +167,18 @@ def _workload(rng: np.random.Generator, name: str, to: Any, shape: dict[str, Any
         made["tenants"] = [{"name": f"t{number}", "weight": 1.0 + number, "priority": int(rng.integers(-1, 3)),
                             "slo": {"ttft": seconds(rng, 0.005, 0.3)}} for number in range(rng.integers(1, 4))]  # fmt: skip
     if shape["lora"] is not None and rng.random() < 0.8:
-        made["adapters"] = {"num_adapters": int(rng.integers(1, 6)), "base_share": float(rng.choice([0.0, 0.4]))}
-    if rng.random() < 0.7:
-        if rng.random() < 0.4 and "tenants" not in made:
+        made["adapters"] = {"num_adapters": int(rng.integers(2, 7)), "base_share": float(rng.choice([0.0, 0.4]))}
+    if rng.random() < 0.8:
+        if rng.random() < 0.5 and "tenants" not in made:
             size = int(rng.choice([4, 16, 50]))
             made["trace"] = {"path": _trace(rng, count, size), "format": "mooncake", "block_tokens": size}
             made["lengths"] = {"kind": "trace", "thinking_share": {"kind": "uniform", "low": 0.0, "high": 0.9}}
         else:
-            made["prefix"] = part(rng, "prefix")
+            made["prefix"] = part(rng, "prefix", num_prompts=int(rng.integers(1, 9)))
     if rng.random() < shape["tasks"]:
         made["num_requests"] = int(rng.integers(3, 13))
-        made["tasks"] = {"strategy": toy_tasks.draw_strategy(rng, depth=int(rng.integers(0, 2))), "accuracy": 0.4,
+        kind = str(rng.choice(["best_of_n", "vote", "hedge"])) if rng.random() < 0.4 else None  # those that cancel
+        made["tasks"] = {"strategy": toy_tasks.draw_strategy(rng, kind, int(rng.integers(0, 2))), "accuracy": 0.4,
                          "forks": str(rng.choice(["together", "spread"]))}  # fmt: skip
     return made
 
@@ -199,12 +200,12 @@ def _trace(rng: np.random.Generator, count: int, size: int) -> str:
 
 
 def _draw(rng: np.random.Generator) -> dict[str, Any]:
-    operated, paired, several = rng.random() < 0.65, rng.random() < 0.45, rng.random() < 0.5
+    operated, paired, several = rng.random() < 0.75, rng.random() < 0.45, rng.random() < 0.5
     clusters = ["pool", "far"][: 1 + int(rng.random() < 0.35)]
     shape = {
-        "clusters": clusters, "longest": int(rng.choice([130, 250, 400])), "tasks": float(rng.choice([0, 0, 1])),
-        "tiers": float(rng.choice([0, 0.8])), "store": int(rng.choice([40, 300, 4000])),
-        "lora": {"max_loras": int(rng.integers(1, 4)), "rank": 8} if rng.random() < 0.4 else None,
+        "clusters": clusters, "longest": int(rng.choice([130, 250, 400])), "tasks": float(rng.choice([0, 0.3, 1])),
+        "tiers": float(rng.choice([0, 0.9])), "store": int(rng.choice([40, 300, 4000])),
+        "lora": {"max_loras": int(rng.integers(1, 4)), "rank": 8} if rng.random() < 0.5 else None,
     }  # fmt: skip
     names = ["serve", "other"][: 1 + several]
     to: list[Any] = [["serve", "other"]] if several and rng.random() < 0.7 else list(names)
@@ -216,7 +217,7 @@ def _draw(rng: np.random.Generator) -> dict[str, Any]:
         made.append(_deployment(rng, "prefill", operated=operated, shape=shape))
         made[-1].pop("admission", None)
         for each in made[: 1 + int(rng.random() < 0.5 and several)]:
-            each.pop("kv_tiers", None)
+            each.pop("kv_tiers", None)  # they belong to the one that prefills
             each |= {"prefill_by": "prefill",
                      "kv_transfer": {"when": str(rng.choice(["layer_by_layer", "at_the_end"]))}}  # fmt: skip
     data: dict[str, Any] = {
@@ -224,7 +225,7 @@ def _draw(rng: np.random.Generator) -> dict[str, Any]:
         "deployments": made, "workloads": workloads,
         "fleet": [
             {"site": site, "clusters": [
-                {"name": name, "node": "hgx-h100", "count": int(rng.integers(1, 5)), "network": part(rng, "network")}]}
+                {"name": name, "node": "hgx-h100", "count": int(rng.choice([1, 1, 2, 3])), "network": part(rng, "network")}]}
             for site, name in zip(("us-iowa", "ca-quebec"), clusters, strict=False)],
     }  # fmt: skip
     if len(clusters) == 2 and rng.random() < 0.5:
@@ -232,7 +233,7 @@ def _draw(rng: np.random.Generator) -> dict[str, Any]:
             if "gateway" in each and "tasks" not in each:
                 each["gateway_site"] = "us-iowa"
     if operated:
-        data["failures"] = [_failure(rng) for _ in range(rng.integers(0, 3))]
+        data["failures"] = [_failure(rng) for _ in range(rng.integers(0, 4))]
         data["updates"] = [{"deployment": str(rng.choice([each["name"] for each in made])),
                             "at": seconds(rng, 0.005, 0.4), "max_unavailable": int(rng.integers(1, 3))}
                            for _ in range(rng.integers(0, 2))]  # fmt: skip
@@ -327,6 +328,6 @@ def _plans(rng: np.random.Generator, scenario: Scenario) -> list[Plan]:
             steps = _real_steps(each.speculation)
         own = size if rng.random() < 0.8 else int(rng.choice([1, 4, 16]))
         least = -(-(each.max_model_len or 0) // own)
-        blocks = max(2, int(least * rng.choice([0.9, 1, 1.3, 2, 20])))
+        blocks = max(2, int(least * rng.choice([0.9, 1, 1.3, 1.3, 2, 20])))
         plans.append(Plan(index, each, *clusters[each.on], steps, own, blocks))
     return plans

@@ -138,6 +138,14 @@ def _transfers(m: Metrics) -> Figure:
     return Figure("KV moved", si(moved["bytes"], "B"), "", ", ".join(small))
 
 
+def _offloaded(m: Metrics) -> Figure:
+    moved = m["kv_offload"]
+    times = (("median", moved["p50_s"]), ("99 % within", moved["p99_s"]))
+    small = [f"{si(sum(moved['stored_bytes'].values()), 'B')} written"]
+    small += [f"{name} {duration(seconds)}" for name, seconds in times if seconds is not None]
+    return Figure("KV loaded from slower tiers", si(sum(moved["loaded_bytes"].values()), "B"), "", ", ".join(small))
+
+
 def _drafts(m: Metrics) -> Figure:
     return Figure("Tokens a step with drafts", words.number(m["speculation"]["tokens_per_step"]))
 
@@ -179,6 +187,7 @@ def _cold_starts(m: Metrics) -> Figure:
 _FIGURES: Mapping[str, Callable[[Metrics], Figure]] = MappingProxyType(
     {
         "prefix_hit_frac": _cached,
+        "kv_offload": _offloaded,
         "kv_transfer": _transfers,
         "speculation": _drafts,
         "shed": _shed,

@@ -97,22 +97,27 @@ def fleet_metrics(scenario: Scenario, plan: DeploymentPlan, served: Served, held
 
 
 def _cold_starts(held: Held) -> dict[str, Any]:
-    """Return how many replicas came up in the window, and the mean time from the decision."""
+    """Return how many replicas came up in the window, how long they took, and how long they waited before that.
+
+    The wait is for accelerators; the start itself follows it at once.
+    """
     assert held.spans is not None
     replica, state, start, end = (held.spans[key] for key in ("replica", "state", "start_s", "end_s"))
-    seconds = []
-    asked: float | None = None
-    for index in range(len(state)):
-        follows = index > 0 and replica[index] == replica[index - 1] and start[index] == end[index - 1]
-        if not follows:
-            asked = None
-        if state[index] in (QUEUED, STARTING):
-            asked = start[index] if asked is None else asked
+    seconds, waits = [], []
+    for index in np.flatnonzero(state == STARTING):
+        after, before = index + 1, index - 1
+        up = after < len(state) and replica[after] == replica[index] and start[after] == end[index]
+        if not (up and held.window_s[0] <= end[index] <= held.window_s[1]):
             continue
-        if asked is not None and held.window_s[0] <= start[index] <= held.window_s[1]:
-            seconds.append(start[index] - asked)
-        asked = None
-    return {"cold_starts": len(seconds), "cold_start_s": float(np.mean(seconds)) if seconds else None}
+        seconds.append(end[index] - start[index])
+        queued = before >= 0 and state[before] == QUEUED and end[before] == start[index]
+        waits.append(end[before] - start[before] if queued and replica[before] == replica[index] else 0.0)
+    some = bool(seconds)
+    return {
+        "cold_starts": len(seconds),
+        "cold_start_s": float(np.mean(seconds)) if some else None,
+        "accelerator_wait_s": float(np.mean(waits)) if some else None,
+    }
 
 
 def _availability(held: Held) -> float | None:

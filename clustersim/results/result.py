@@ -19,6 +19,7 @@ from clustersim.records import (
     ROLES,
     STATUS,
     Floats,
+    LoadRecords,
     RequestRecords,
     SpanRecords,
     TaskRecords,
@@ -26,10 +27,12 @@ from clustersim.records import (
 )
 from clustersim.results import timeline as timelines
 from clustersim.results.admission import admission_metrics, shed_metrics
+from clustersim.results.caching import Stored, cache_metrics, unused_tiers
+from clustersim.results.conserved import check_conserved
 from clustersim.results.energy import Bill, bill
 from clustersim.results.held import HOLDING, WORKING, Held, fleet_metrics, held_by
-from clustersim.results.published import against
 from clustersim.results.prefilled import transfer_metrics
+from clustersim.results.published import against
 from clustersim.results.regime import RULE, Load, load_of
 from clustersim.results.served import Served, good, mean_kv_blocks, serve
 from clustersim.results.tasks import deployments_used, task_frame, task_metrics
@@ -76,8 +79,11 @@ def summarise(
     cpu_s: float,
     transfers: TransferRecords | None = None,
     spans: SpanRecords | None = None,
+    kv_loads: LoadRecords | None = None,
+    kv_stored: Mapping[int, Stored] | None = None,
 ) -> Result:
     """Return the result that follows from the records of a run."""
+    check_conserved(records, runs, plans, first_replica)
     window = _window(scenario, records)
     served = [serve(records, runs, plans, plan, first_replica[plan.index], window) for plan in plans]
     accounts = [account(plan.cost, view.runs) for plan, view in zip(plans, served, strict=True)]
@@ -94,6 +100,9 @@ def summarise(
     every = [
         _deployment(scenario, *each) for each in zip(plans, served, accounts, bills, loads, held, strict=True)
     ]
+    stored = [(kv_stored or {}).get(plan.index, {}) for plan in plans]
+    for plan, view, values, sizes in zip(plans, served, every, stored, strict=True):
+        values.update(cache_metrics(plan, view, records, kv_loads or LoadRecords(1), sizes))
     if transfers is not None and transfers.num:
         for plan, values in zip(plans, every, strict=True):
             values |= transfer_metrics(transfers, first_replica[plan.index], plan.max_replicas, window)
@@ -108,7 +117,7 @@ def summarise(
         **task_metrics(scenario, plans, frame_of_tasks, window, overloaded),
         "tenants": by_tenant(scenario, served),
         "deployments": {plan.deployment.name: values for plan, values in zip(plans, every, strict=True)},
-        "settings_without_effect": without_effect(plans, served),
+        "settings_without_effect": without_effect(plans, served) + unused_tiers(plans, stored),
         "idle_accelerators": _idle(scenario, every),
         "cpu_s": cpu_s,
     }

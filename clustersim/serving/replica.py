@@ -162,8 +162,11 @@ class Replica(Batch):
             self.abandon(request, now)  # it is yet to be queued
             return
         self._remove(request)
-        if self._steps and self.waiting and not self.chunks:
-            self._cut_short(now)
+        if self._steps and not self.chunks:
+            if self.waiting:
+                self._cut_short(now)
+            else:  # whoever comes next may be let in
+                self._open = self.scheduler.open_to_arrivals(self)
 
     def prefills_for_s(self, now: float) -> float:
         """Return the seconds that the step in progress goes on, if it prefills; else 0."""

@@ -33,4 +33,6 @@ def simulate(scenario: Scenario, seed: int | None = None, progress: Progress | N
         time.process_time() - started,
         transfers=world.transfers,
         spans=world.spans,
+        kv_loads=world.kv_loads,
+        kv_stored={front.plan.index: front.offload.stored_bytes for front in world.fronts if front.offload},
     )

@@ -181,7 +181,9 @@ def _facts(branch: Branch, input_tokens: float, output_tokens: float) -> Facts:
     prompts_per_s = prefill_tokens_per_s(prefill)
     prefill_s = input_tokens / prompts_per_s
     decode_s = _decode_s(front.plan, input_tokens, output_tokens)
-    num = [max(1, pool.plan.deployment.replicas) for pool in branch.pools]  # one that is asleep wakes up with one
+    num = [
+        max(1, pool.plan.deployment.replicas) for pool in branch.pools
+    ]  # one that is asleep wakes up with one
     if len(num) == 1:
         requests_per_s = 1 / (prefill_s + decode_s)
     else:

@@ -103,7 +103,7 @@ def assert_causal(played: Played) -> None:
         known = np.isfinite(rows[before]) & np.isfinite(rows[after])
         assert (rows[before][known] <= rows[after][known]).all(), (before, after)
     mine = rows["task"] >= 0
-    assert (rows["arrival_s"][mine] >= played.tasks["arrival_s"][rows["task"][mine]]).all()
+    assert (rows["arrival_s"][mine] >= played.tasks["arrival_s"][rows["task"][mine]] * (1 - 1e-12)).all()
     used = mine & (rows["role"] == 1)
     assert (rows["finish_s"][used] <= played.tasks["finish_s"][rows["task"][used]]).all()
     assert (rows["status"][used] == FINISHED).all()
@@ -242,3 +242,42 @@ def test_every_law_for_every_mechanism(part: int) -> None:
         except Exception as error:
             error.add_note(f"toy_serving.draw({seed})")
             raise
+
+
+def happened(played: Played) -> Counter[str]:
+    """Return which mechanisms acted in a run."""
+    rows, runs, spans, loads, world = played.rows, played.runs, played.spans, played.loads, played.world
+    scenario = world.scenario
+    lasting = ~(spans["end_s"] <= spans["start_s"])
+    acted = {
+        "preempted": rows["num_preemptions"].any(),
+        "evicted": any(replica.kv.evicted for replica in played.replicas),
+        "cached": rows["cached_tokens"].any(),
+        "shed": (rows["status"] == SHED).any(),
+        "rejected": (rows["status"] == REJECTED).any(),
+        "cancelled": (rows["status"] == CANCELLED).any(),
+        "lost": (rows["status"] == LOST).any(),
+        "retried": rows["num_retries"].any(),
+        "made in vain": rows["lost_tokens"].any(),
+        "adapter loaded": rows["adapter_loads"].any(),
+        "transfer": np.isfinite(played.transfers["end_s"]).any(),
+        "transfer given up": np.isnan(played.transfers["end_s"]).any(),
+        "loaded from a tier": (loads["used_tokens"] > 0).any(),
+        "loaded in vain": (np.isfinite(loads["end_s"]) & (loads["used_tokens"] < loads["tokens"])).any(),
+        "stalled": runs["num_stalled"].any(),
+        "cold start": (lasting & (spans["state"] == STARTING)).any(),
+        "waits for accelerators": (lasting & (spans["state"] == QUEUED)).any(),
+        "drains": (lasting & (spans["state"] == DRAINING)).any(),
+        "cut off": (lasting & (spans["state"] == CUT_OFF)).any(),
+        "speculation": any(each.speculation for each in scenario.deployments),
+        "tasks": len(played.tasks["status"]) > 0,
+        "priorities": len(set(rows["priority"])) > 1,
+        "data parallel": any(each.parallelism.attention_dp > 1 for each in scenario.deployments),
+        "gateway": any(
+            len(set(rows["deployment"][rows["workload"] == index])) > 1
+            for index, each in enumerate(scenario.workloads) if each.tasks is None
+        ),
+        "two sites": len(scenario.fleet) > 1,
+        "several tiers": len(set(loads["tier"])) > 1,
+    }  # fmt: skip
+    return Counter(name for name, did in (*acted.items(), *played.ledger.happened.items()) if did)

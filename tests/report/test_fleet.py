@@ -26,6 +26,13 @@ from clustersim.results.result import Result
 EVERY = {
     "prefix_hit_frac": 0.63,
     "tier_hits": {"gpu": 1_200_000, "host_memory": 400_000, "nvme": 0, "remote": 90_000},
+    "kv_offload": {
+        "loaded_bytes": {"host_memory": 52e9, "remote": 12e9},
+        "stored_bytes": {"host_memory": 3e12, "remote": 0.0},
+        "p50_s": 0.002,
+        "p99_s": 0.03,
+    },
+    "kv_transfer": {"bytes": 3.2e12, "p50_s": 0.012, "p99_s": 0.041},
     "speculation": {"tokens_per_step": 2.413},
     "shed": 1_200,
     "shed_frac": 0.0031,
@@ -42,6 +49,8 @@ _BESIDE = {"tier_hits", "shed_frac", "cold_start_s"}
 #: What is there of a mechanism that was used and did nothing, or whose values could not be measured.
 IDLE = {
     "prefix_hit_frac": None, "tier_hits": {"gpu": 0}, "speculation": {"tokens_per_step": None},
+    "kv_offload": {"loaded_bytes": {"gpu": 0.0}, "stored_bytes": {"gpu": 0.0}, "p50_s": None, "p99_s": None},
+    "kv_transfer": {"bytes": 0.0, "p50_s": 0.0, "p99_s": 0.0},
     "shed": 0, "shed_frac": None, "retries": 0, "lost_tokens": 0, "availability_frac": None, "gpu_hours": 0.0,
     "cold_starts": 0, "cold_start_s": None, "adapter_loads": 0,
 }  # fmt: skip
@@ -80,7 +89,8 @@ def test_every_mechanism_has_its_figure():
     said = fleet.facts(EVERY, SOME)
     for part in (
         "input tokens found in KV cache 63 % (gpu 1.2 M, host memory 400,000, remote 90,000)",
-        "KV moved 3.2 TB (median 12 ms, 99 % within 41 ms, links 23 % in use)", "tokens a step with drafts 2.41",
+        "KV moved 3.2 TB (median 12 ms, 99 % within 41 ms)", "tokens a step with drafts 2.41",
+        "KV loaded from slower tiers 64 GB (3 TB written, median 2 ms, 99 % within 30 ms)",
         "requests turned away 1,200 (0.31 % of all)", "adapters loaded 312", "replicas available 99.95 %",
         "requests tried again 9", "tokens lost to failures 18,200", "accelerators held 14.2 GPU-hours",
         "cold starts 5 (41.2 s each)", "replicas on 2 to 4 (3.03 in the mean).",

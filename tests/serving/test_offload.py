@@ -17,12 +17,19 @@ from hypothesis import strategies as st
 
 from clustersim.records import CANCELLED, FINISHED, WAITING
 from clustersim.scenario.schema import Scenario
-from clustersim.serving.tiers import Piece, Tier
 from clustersim.simulation.world import World
 
 BLOCK = 16
 TIMES = ("arrival_s", "scheduled_s", "first_token_s", "first_answer_s", "finish_s")
-COUNTS = ("cached_tokens", "replica", "num_preemptions", "num_retries", "status", "thinking_tokens", "answer_tokens")
+COUNTS = (
+    "cached_tokens",
+    "replica",
+    "num_preemptions",
+    "num_retries",
+    "status",
+    "thinking_tokens",
+    "answer_tokens",
+)
 SHAPES = ("trace", "shared", "pair", "tasks", "tasks_pair", "fleet", "fleet_pair")
 BYTES_PER_TOKEN = 131072  # llama-3.1-8b in bf16
 
@@ -75,7 +82,11 @@ def scenario(rng: np.random.Generator, shape: str, folder: Path) -> Scenario:
         ]
     lengths = {name: {"kind": "uniform", "low": 1, "high": high} for name, high in
                (("input", 40), ("thinking", 20), ("answer", 30))}  # fmt: skip
-    workload: dict[str, Any] = {"name": "asks", "to": "serve", "num_requests": int(rng.integers(1, 20 if "tasks" in shape else 60))}
+    workload: dict[str, Any] = {
+        "name": "asks",
+        "to": "serve",
+        "num_requests": int(rng.integers(1, 20 if "tasks" in shape else 60)),
+    }
     if shape in ("trace", "pair"):
         path = folder / "trace.jsonl"
         write_trace(path, rng, 2 * workload.pop("num_requests"))
@@ -86,7 +97,11 @@ def scenario(rng: np.random.Generator, shape: str, folder: Path) -> Scenario:
             "lengths": {"kind": "independent", **lengths},
         }
     if shape == "shared":
-        workload["prefix"] = {"kind": "shared_system_prompt", "num_prompts": int(rng.integers(1, 9)), "tokens": 177}
+        workload["prefix"] = {
+            "kind": "shared_system_prompt",
+            "num_prompts": int(rng.integers(1, 9)),
+            "tokens": 177,
+        }
     if shape.startswith("tasks"):
         kind = str(rng.choice(["conversation", "agent", "revise", "tree_search"]))
         strategy = toy_tasks.draw_strategy(rng, kind, 0)
@@ -113,7 +128,11 @@ def mix(seed: int, shape: str, folder: Path) -> toy_tasks.Mix:
         with_tiers = type(first).model_validate({**first.model_dump(by_alias=True), **data})
         deployments = [with_tiers, *made.scenario.deployments[1:]]
         return toy_tasks.Mix(
-            made.scenario.model_copy(update={"deployments": deployments}), BLOCK, made.num_blocks, made.steps, False
+            made.scenario.model_copy(update={"deployments": deployments}),
+            BLOCK,
+            made.num_blocks,
+            made.steps,
+            False,
         )
     drawn = scenario(rng, shape, folder)
     size = BLOCK if shape in ("trace", "pair") else 4
@@ -151,7 +170,9 @@ def check(played: toy_tasks.Played) -> None:
 
 def _loads(played: toy_tasks.Played) -> None:
     """What was loaded spares no more prefill than was found in cache, and no more than was loaded."""
-    loads = {name: played.world.kv_loads.column(name) for name in ("request", "tokens", "used_tokens", "end_s")}
+    loads = {
+        name: played.world.kv_loads.column(name) for name in ("request", "tokens", "used_tokens", "end_s")
+    }
     assert (loads["used_tokens"] <= loads["tokens"]).all()
     assert (loads["used_tokens"] >= 0).all()
     once = played.rows["num_retries"][loads["request"]] == 0
@@ -169,7 +190,9 @@ def _bytes(world: World) -> None:
         for what, way in ((source, "out"), (target, "in")):
             expected[f"{what}/{way}"] += size
     finished = np.isfinite(world.kv_loads.column("end_s"))
-    for tier, size in zip(world.kv_loads.column("tier")[finished], world.kv_loads.column("bytes")[finished], strict=True):
+    for tier, size in zip(
+        world.kv_loads.column("tier")[finished], world.kv_loads.column("bytes")[finished], strict=True
+    ):
         expected[f"{offload.settings[int(tier)].where}/out"] += size
         expected["accelerators/in"] += size
     carried: Counter[str] = Counter()
@@ -200,7 +223,7 @@ def assert_same(runs: toy_tasks.Played, steps: toy_tasks.Played) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_runs_equal_steps_and_nothing_is_lost(shape: str, tmp_path: Path) -> None:
-    @settings(max_examples=50)
+    @settings(max_examples=25)
     @given(st.integers(0, 2**32 - 1))
     def run(seed: int) -> None:
         made = mix(seed, shape, tmp_path)
@@ -228,8 +251,6 @@ def test_the_mixes_load_evict_hand_down_and_load_in_vain(tmp_path: Path) -> None
 
 
 # ---- by hand ---------------------------------------------------------------------------------------------------------
-
-GB = "GB"
 
 
 def two_turns(**changes: Any) -> Scenario:
@@ -288,7 +309,9 @@ def test_a_tier_lets_go_of_what_does_not_fit_and_the_next_takes_it(tmp_path: Pat
 @pytest.mark.parametrize(("a_token", "loaded"), [(100, True), (0.1, False)])
 def test_what_is_faster_computed_is_not_loaded(tmp_path: Path, a_token: float, loaded: bool) -> None:
     tier = {"where": "host_memory", "capacity": "1 GB", "load": "when_faster"}
-    played = play(two_turns(folder=tmp_path, deployment={"kv_tiers": [tier]}), steps=toy.Steps(a_token=a_token))
+    played = play(
+        two_turns(folder=tmp_path, deployment={"kv_tiers": [tier]}), steps=toy.Steps(a_token=a_token)
+    )
     assert bool(played.world.kv_loads.num) == loaded
     assert played.rows["cached_tokens"][2] == (144 if loaded else 32)
 
@@ -336,15 +359,13 @@ def test_a_request_whose_replica_died_goes_on_from_saved_kv(tmp_path: Path, wher
     assert (rows["num_retries"][0], rows["status"][0]) == (1, FINISHED)
     loads = played.world.kv_loads
     prefilled = played.runs["prefill_tokens"]
-    made = 160 + 400 - 1 - int(prefilled[1:].sum())
+    again = prefilled[prefilled > 0][1:].sum()
     if where == "remote_store":
         assert loads.used_tokens[0] == 144
-        again = prefilled[prefilled > 0][1:].sum()
         assert 16 < again < 16 + 400, "the rest of the prompt and the answer so far"
     else:
         assert loads.num == 0
-        assert prefilled[prefilled > 0][1:].sum() > 160
-    assert made > 0
+        assert again > 160
 
 
 @pytest.mark.parametrize("mode", ["runs", "stepwise"])

@@ -129,7 +129,9 @@ def test_mooncakes_trace_has_the_published_hits(millions: float, published: floa
     ceiling. Requests hold their own tokens and outputs too, which a bare LRU of hashes does not count."""
     trace = read_trace(REAL)
     steps = toy.Steps(1e-3, 0.0, (0, 0, 0, 0), 0.0)  # as good as no time
-    mix = toy_tasks.Mix(scenario(REAL, 512, max_num_seqs=1), 512, [int(millions * 1e6 / 512)], steps, exact=False)
+    mix = toy_tasks.Mix(
+        scenario(REAL, 512, max_num_seqs=1), 512, [int(millions * 1e6 / 512)], steps, exact=False
+    )
     rows = toy_tasks.play(mix).rows
     found = rows["cached_tokens"].sum() / rows["input_tokens"].sum()
     assert found <= ideal_hit_frac(recorded(trace), trace.input_tokens)

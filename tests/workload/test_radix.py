@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clustersim.workload.prefixes import Prefixes, paths, trie
 from clustersim.workload.prefix_kinds import SharedTokens
+from clustersim.workload.prefixes import Prefixes, paths, trie
 from clustersim.workload.radix import Radix, radix
 
 ROWS = st.lists(st.lists(st.integers(0, 2), max_size=7), max_size=12)
@@ -64,7 +66,7 @@ def test_no_two_edges_could_be_one(rows: list[list[int]]) -> None:
     lasts = {int(prefixes.of(row)[-1]) for row in range(len(rows)) if rows[row]}
     for row in range(len(rows)):
         path = made.path(row)
-        for edge, after in zip(path, path[1:], strict=False):
+        for edge, after in itertools.pairwise(path):
             follows.setdefault(edge, set()).add(after)
     for edge, after in follows.items():
         last_node = made._last[edge]

@@ -90,9 +90,9 @@ class Forecast:
 
 @register("autoscaler")
 class Predictive(Autoscaler):
-    """As many replicas as carry the arrivals forecast for a cold start from now, with `headroom`.
+    """As many replicas as carry the arrivals forecast for a cold start from now, with `headroom`, and the backlog.
 
-        replicas = ceil(forecast x (1 + headroom) / replica_rate)
+        replicas = ceil((forecast x (1 + headroom) + waiting / catch_up) / replica_rate)
 
     The forecast is Holt's damped trend, and from the second day on it knows the shape of the first. The largest within
     the cold start counts, so that none is taken away just before it is needed.
@@ -103,6 +103,8 @@ class Predictive(Autoscaler):
     """What one replica carries within its promises."""
     headroom: Annotated[float, Field(ge=0)] = 0.2
     """Assumed: covers the spread of arrivals and of the forecast."""
+    catch_up_s: PositiveSeconds = 300.0
+    """Within which requests that wait for a place in a batch are to be caught up with; assumed."""
     level_s: PositiveSeconds = 120.0
     """Time constant of the level's smoothing; assumed."""
     trend_s: PositiveSeconds = 900.0
@@ -133,10 +135,8 @@ class Predictive(Autoscaler):
 
         def want(seen: Seen) -> int:
             forecast.saw(seen.now_s, seen.arrived_requests / self.interval_s)
-            return ceil(
-                _most(forecast.ahead, seen, self.interval_s) * (1 + self.headroom) / self.replica_rate_per_s
-                - 1e-9
-            )
+            rate = _most(forecast.ahead, seen, self.interval_s) * (1 + self.headroom)
+            return ceil((rate + seen.waiting_requests / self.catch_up_s) / self.replica_rate_per_s - 1e-9)
 
         return want
 
