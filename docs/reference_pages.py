@@ -30,9 +30,21 @@ from clustersim.hardware.reference import Ref
 from clustersim.hardware.site import Site
 from clustersim.kinds import FAMILIES, OneOf, Part, kinds
 from clustersim.models.layout import Parallelism
+from clustersim.models.lora import Lora
 from clustersim.models.precision import Precision
 from clustersim.models.spec import ModelSpec
-from clustersim.scenario.schema import Cluster, Deployment, Engine, Outputs, Scenario, SiteFleet
+from clustersim.scenario.operation import Retries, Startup, Update
+from clustersim.scenario.published import Published
+from clustersim.scenario.schema import (
+    Cluster,
+    Deployment,
+    Engine,
+    KvTier,
+    KvTransfer,
+    Outputs,
+    Scenario,
+    SiteFleet,
+)
 from clustersim.study.catalogue import SUBJECTS, catalogue
 from clustersim.study.tradeoff.schema import (
     Demand,
@@ -47,6 +59,7 @@ from clustersim.study.tradeoff.schema import (
 )
 from clustersim.training.post_training import PostTraining
 from clustersim.units import Quantity
+from clustersim.workload.adapters import Adapters
 from clustersim.workload.verifier import Verifier
 from clustersim.workload.workload import Slo, Tasks, Tenant, TraceSource, Workload
 
@@ -56,8 +69,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 _NOTE = "*This page is written from the code when the documentation is built.*\n"
-_SCENARIO = (Scenario, SiteFleet, Cluster, Deployment, Parallelism, Precision, Workload, Tenant, TraceSource, Slo,
-             Tasks, Verifier, Engine, Outputs)  # fmt: skip
+_SCENARIO = (Scenario, SiteFleet, Cluster, Deployment, Parallelism, Precision, Lora, KvTier, KvTransfer, Startup,
+             Retries, Workload, Tenant, TraceSource, Slo, Adapters, Tasks, Verifier, Update, Published, Engine,
+             Outputs)  # fmt: skip
 _STUDY = (TradeoffStudy, Target, Demand, LatencySlo, TrainingSide, ReinforcementLearning, PostTraining, ServingSide,
           Policy, Span)  # fmt: skip
 #: Fields that a model fills in before it validates.

@@ -12,6 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pydantic import ValidationError
 
 from clustersim.cost.curve import Curve
 from clustersim.kinds import Part, Value, kinds
+from clustersim.models.layout import Parallelism
 from clustersim.scenario.adapters import adapter_problems
 from clustersim.scenario.admission import admission_problems
 from clustersim.scenario.operability import operation_problems
@@ -35,6 +37,7 @@ from clustersim.serving.contracts import StepTimes
 WEIGHTS_BYTES = 2e8
 #: KV of a token of the model that all deployments serve.
 KV_BYTES = 131072
+PER_NODE = 8
 _FOLDER = Path(tempfile.mkdtemp(prefix="clustersim-toy-traces-"))
 #: Times that do not add up to one another, few enough that their texts are read once: 10 us to 10 s.
 _TIMES = np.sort(np.exp(np.random.default_rng(7).uniform(np.log(1e-5), np.log(10), 900)))
@@ -82,7 +85,7 @@ def scaled(value: Any, scale: float) -> Any:
 def _scaler(rng: np.random.Generator, most: int) -> Part:
     """Return an autoscaler that looks every few steps."""
     made = part(rng, "autoscaler", max_replicas=most, min_replicas=int(rng.integers(0, 2)),
-                priority=int(rng.integers(0, 3)))  # fmt: skip
+                priority=int(rng.integers(0, 4)))  # fmt: skip
     return scaled(made, float(rng.uniform(0.005, 0.08)) / made.interval_s)
 
 
@@ -118,7 +121,7 @@ def _deployment(rng: np.random.Generator, name: str, *, operated: bool, shape: d
                     "weights_from": str(rng.choice(["remote_store", "local_store", "host_memory"]))},
         "retries": {"max_retries": int(rng.choice([0, 1, 3])), "backoff": seconds(rng, 0.0003, 0.02),
                     "resume": str(rng.choice(["restart", "continue"]))},
-        "prefix_caching": bool(rng.random() < 0.85),
+        "prefix_caching": bool(shape["reuse"] or rng.random() < 0.7),
         "lora": shape["lora"],
     }  # fmt: skip
     if rng.random() < 0.3:
@@ -130,8 +133,10 @@ def _deployment(rng: np.random.Generator, name: str, *, operated: bool, shape: d
         made["kv_tiers"] = _tiers(rng, shape["store"])
     if operated and rng.random() < 0.6:
         made["autoscaler"] = _scaler(rng, most)
-        if rng.random() < 0.3:
+        if rng.random() < 0.25:
             made["replicas"] = 0
+    if shape["crowded"]:
+        made |= {"parallelism": {"tp": 4}, "replicas": 1, "on": "pool", "autoscaler": _scaler(rng, 2)}
     return made
 
 
@@ -148,10 +153,10 @@ def _tiers(rng: np.random.Generator, store: int) -> list[dict[str, Any]]:
 
 def _workload(rng: np.random.Generator, name: str, to: Any, shape: dict[str, Any]) -> dict[str, Any]:
     count = int(rng.integers(10, 41))
+    longest = shape["longest"] * float(rng.choice([0.1, 0.1] if shape["reuse"] else [0.1, 0.5, 0.8]))
     made: dict[str, Any] = {
         "name": name, "to": to, "num_requests": count,
-        "lengths": {"kind": "independent",
-                    "input": {"kind": "uniform", "low": 1, "high": int(rng.choice([40, 150, 300]))},
+        "lengths": {"kind": "independent", "input": {"kind": "uniform", "low": 1, "high": int(longest)},
                     "thinking": {"kind": "uniform", "low": 0, "high": 20},
                     "answer": {"kind": "uniform", "low": 1, "high": int(rng.choice([5, 40]))}},
         "slo": {"ttft": seconds(rng, 0.005, 0.3)},
@@ -168,13 +173,13 @@ def _workload(rng: np.random.Generator, name: str, to: Any, shape: dict[str, Any
                             "slo": {"ttft": seconds(rng, 0.005, 0.3)}} for number in range(rng.integers(1, 4))]  # fmt: skip
     if shape["lora"] is not None and rng.random() < 0.8:
         made["adapters"] = {"num_adapters": int(rng.integers(2, 7)), "base_share": float(rng.choice([0.0, 0.4]))}
-    if rng.random() < 0.8:
-        if rng.random() < 0.5 and "tenants" not in made:
+    if shape["reuse"] or rng.random() < 0.6:
+        if rng.random() < 0.4 and "tenants" not in made:
             size = int(rng.choice([4, 16, 50]))
             made["trace"] = {"path": _trace(rng, count, size), "format": "mooncake", "block_tokens": size}
             made["lengths"] = {"kind": "trace", "thinking_share": {"kind": "uniform", "low": 0.0, "high": 0.9}}
         else:
-            made["prefix"] = part(rng, "prefix", num_prompts=int(rng.integers(1, 9)))
+            made["prefix"] = part(rng, "prefix", num_prompts=int(rng.integers(3, 11)))
     if rng.random() < shape["tasks"]:
         made["num_requests"] = int(rng.integers(3, 13))
         kind = str(rng.choice(["best_of_n", "vote", "hedge"])) if rng.random() < 0.4 else None  # those that cancel
@@ -201,10 +206,12 @@ def _trace(rng: np.random.Generator, count: int, size: int) -> str:
 
 def _draw(rng: np.random.Generator) -> dict[str, Any]:
     operated, paired, several = rng.random() < 0.75, rng.random() < 0.45, rng.random() < 0.5
+    reuse = rng.random() < 0.4  # of what was computed, by many requests in little room
+    crowded = operated and several and rng.random() < 0.35  # more is wanted than there is
     clusters = ["pool", "far"][: 1 + int(rng.random() < 0.35)]
     shape = {
-        "clusters": clusters, "longest": int(rng.choice([130, 250, 400])), "tasks": float(rng.choice([0, 0.3, 1])),
-        "tiers": float(rng.choice([0, 0.9])), "store": int(rng.choice([40, 300, 4000])),
+        "clusters": clusters, "reuse": reuse, "crowded": crowded, "longest": int(rng.choice([130, 250, 400])), "tasks": float(rng.choice([0, 0.3, 0.3 if reuse else 1])),
+        "tiers": 0.9 if reuse else 0.2, "store": int(rng.choice([40, 300, 4000])),
         "lora": {"max_loras": int(rng.integers(1, 4)), "rank": 8} if rng.random() < 0.5 else None,
     }  # fmt: skip
     names = ["serve", "other"][: 1 + several]
@@ -218,14 +225,20 @@ def _draw(rng: np.random.Generator) -> dict[str, Any]:
         made[-1].pop("admission", None)
         for each in made[: 1 + int(rng.random() < 0.5 and several)]:
             each.pop("kv_tiers", None)  # they belong to the one that prefills
+            if "admission" in each and each["admission"].patience_s(1.0) < inf:
+                del each["admission"]  # nobody can be given up there
             each |= {"prefill_by": "prefill",
                      "kv_transfer": {"when": str(rng.choice(["layer_by_layer", "at_the_end"]))}}  # fmt: skip
+    network = part(rng, "network")
+    if rng.random() < 0.5:  # that carries KV for as long as some steps take
+        network = {"kind": "rail_optimised", "nic": "8 Gb/s"}
     data: dict[str, Any] = {
         "name": "toy", "warm_up": "none", "seed": int(rng.integers(1 << 30)), "horizon": "2 s",
         "deployments": made, "workloads": workloads,
         "fleet": [
             {"site": site, "clusters": [
-                {"name": name, "node": "hgx-h100", "count": int(rng.choice([1, 1, 2, 3])), "network": part(rng, "network")}]}
+                {"name": name, "node": "hgx-h100", "count": 1 if crowded else _nodes(rng, made, name),
+                 "network": network}]}
             for site, name in zip(("us-iowa", "ca-quebec"), clusters, strict=False)],
     }  # fmt: skip
     if len(clusters) == 2 and rng.random() < 0.5:
@@ -238,6 +251,20 @@ def _draw(rng: np.random.Generator) -> dict[str, Any]:
                             "at": seconds(rng, 0.005, 0.4), "max_unavailable": int(rng.integers(1, 3))}
                            for _ in range(rng.integers(0, 2))]  # fmt: skip
     return data
+
+
+def _nodes(rng: np.random.Generator, deployments: list[dict[str, Any]], cluster: str) -> int:
+    """Return nodes for all replicas that there are at first, and for all of any one deployment; at times one more."""
+    least, most = 0, 1
+    for each in deployments:
+        if each["on"] == cluster:
+            size = Parallelism(**each["parallelism"]).num_accelerators
+            least += max(1, each["replicas"]) * size
+            scaler = each.get("autoscaler")
+            if scaler is not None:
+                least += max(0, scaler.floor - max(1, each["replicas"])) * size
+                most = max(most, scaler.max_replicas * size)
+    return -(-max(least, most) // PER_NODE) + int(rng.choice([0, 0, 1]))
 
 
 def _problems(scenario: Scenario, plans: list[Plan]) -> Iterator[Any]:

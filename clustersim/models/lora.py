@@ -1,8 +1,8 @@
 """LoRA adapters: what an engine that serves several of them at once holds and computes beside its model.
 
-An adapter adds to each target matrix W (d_in x d_out) a product A B of rank r (Hu et al., arXiv:2106.09685): r (d_in + d_out)
-parameters. Engines keep a fixed number of them on the accelerators, in slots of the largest rank, and multiply every
-token by those of its own in two grouped products a group of matrices, "shrink" by A and "expand" by B (Punica,
+An adapter adds to each target matrix W (d_in x d_out) a product A B of rank r (Hu et al., arXiv:2106.09685): r (d_in +
+d_out) parameters. Engines keep a fixed number of them on the accelerators, in slots of the largest rank, and multiply
+every token by those of its own in two grouped products a group of matrices, "shrink" by A and "expand" by B (Punica,
 arXiv:2310.18547; S-LoRA, arXiv:2311.03285; vLLM's vllm/lora/ops/triton_ops).
 """
 
@@ -36,8 +36,8 @@ class Lora(Value):
 class Group(NamedTuple):
     """Matrices of a layer with one input, `slices` of them, on one tensor-parallel rank.
 
-    d_in, d_out: columns in and, of all slices together, out, on the rank. As in vLLM without `fully_sharded_loras`: of a
-    matrix whose output is cut, A is whole on each rank and B cut; of one whose input is cut, A is cut and B whole.
+    d_in, d_out: columns in and, of all slices together, out, on the rank. As in vLLM without `fully_sharded_loras`: of
+    a matrix whose output is cut, A is whole on each rank and B cut; of one whose input is cut, A is cut and B whole.
     """
 
     name: str
@@ -107,8 +107,8 @@ def lora_ops(
 ) -> Iterator[Op]:
     """Yield the products that adapters add to a micro-batch of a rank.
 
-    An upper estimate: every token is taken to have an adapter, and as many are in use as there are slots, or tokens. Of an
-    MLP's two halves of "up" and of queries, keys and values each is a slice of one launch.
+    An upper estimate: every token is taken to have an adapter, and as many are in use as there are slots, or tokens. Of
+    an MLP's two halves of "up" and of queries, keys and values each is a slice of one launch.
     """
     tokens, rank = shape.tokens, lora.rank
     each = bytes_per_element(precision.unquantised)
@@ -123,5 +123,8 @@ def lora_ops(
             moved = np.where(tokens > 0, tokens * (inputs + n) * each + used * params * each, 0.0)
             flops = 2.0 * tokens * params
             tiles = np.ceil(tokens / 128) * np.ceil(n / 128)
-            yield Op(f"lora_{part.name}_{name}", "gemm", "bf16", len(part.layers), "tokens", flops, moved,
-                     np.full_like(tokens, k), tiles, piece=part.piece, shape=f"rank {rank}, {part.d_in:.0f} x {part.d_out:.0f}")  # fmt: skip
+            yield Op(
+                f"lora_{part.name}_{name}", "gemm", "bf16", len(part.layers), "tokens", flops, moved,
+                np.full_like(tokens, k), tiles, piece=part.piece,
+                shape=f"rank {rank}, {part.d_in:.0f} x {part.d_out:.0f}",
+            )  # fmt: skip

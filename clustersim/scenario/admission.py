@@ -26,6 +26,6 @@ def admission_problems(scenario: Scenario) -> Iterator[tuple[Key, str]]:
         elif deployment.prefill_by is not None and admission.patience_s(1.0) < inf:
             yield (
                 key,
-                f'requests that wait at "{deployment.prefill_by}" for their prefill cannot be given up; use queue_limit, '
-                "or slo_aware without give_up_late",
+                f'requests that wait at "{deployment.prefill_by}" for their prefill cannot be given up; '
+                "use queue_limit, or slo_aware without give_up_late",
             )

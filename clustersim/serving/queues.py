@@ -69,8 +69,8 @@ class ByTenant:
     """A line a tenant, first come first served; the tenant that was given least so far is next.
 
     The counters of Sheng et al. (OSDI 2024, algorithm 2): admitting a request adds its cost to its tenant's counter. A
-    tenant that had nothing waiting is lifted to the least counter of those that have, or, where nobody waits, to that of
-    the tenant whose line emptied last: idle time earns nothing. `charged(request)` says whether it costs anything now.
+    tenant that had nothing waiting is lifted to the least counter of those that have, or, where nobody waits, to that
+    of the tenant whose line emptied last: idle time earns nothing. `charged(request)` says whether it costs anything now.
     """
 
     __slots__ = ("_charged", "_cost", "_count", "_last", "_lines", "_tenant", "counters")
@@ -95,11 +95,8 @@ class ByTenant:
         tenant = self._tenant(request)
         if tenant not in self._lines:
             counters = self.counters
-            if self._lines:
-                floor = min(counters[each] for each in self._lines)
-            else:
-                floor = counters.get(self._last, 0.0)
-            counters[tenant] = max(counters.get(tenant, 0.0), floor)
+            others = [counters[each] for each in self._lines] or [counters.get(self._last, 0.0)]
+            counters[tenant] = max(counters.get(tenant, 0.0), min(others))
         self._line(tenant).append(request)
 
     def appendleft(self, request: int, /) -> None:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from clustersim.randomness import stream
 from clustersim.records import CANCELLED, LOST, REJECTED, SHED
 from clustersim.scenario.plan import DeploymentPlan
+from clustersim.serving.adapters import Adapters
+from clustersim.serving.admission.accept_all import AcceptAll
 from clustersim.serving.kv_cache import KvCache
 from clustersim.serving.replica import Replica
 from clustersim.serving.routers import Load, Targets
 from clustersim.serving.stepwise import StepwiseReplica
-from clustersim.serving.adapters import Adapters
-from clustersim.serving.admission.accept_all import AcceptAll
 from clustersim.simulation.facts import SameFacts, key_of, queue_s, replica_facts
 from clustersim.simulation.gate import Gate
 from clustersim.simulation.offload import Offload

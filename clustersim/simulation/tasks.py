@@ -36,7 +36,12 @@ class TaskSource:
     delay_s = 0.0
 
     def __init__(
-        self, world: World, fronts: list[Front], index: int, workload: Workload, gateway: Gateway | None = None
+        self,
+        world: World,
+        fronts: list[Front],
+        index: int,
+        workload: Workload,
+        gateway: Gateway | None = None,
     ) -> None:
         assert workload.tasks is not None
         self.world = world

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from clustersim.kinds import OneOf, Part, Value
 from clustersim.units import PositiveSeconds, Seconds
@@ -97,11 +97,19 @@ class TraceSource(Value):
     """Tokens of one block of the file's `hash_ids`; if not given, 512, as in Mooncake's own traces."""
 
 
+def _names(value: object) -> object:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
+        return tuple(value)
+    raise ValueError("give the name of a deployment, or a list of names")
+
+
 class Workload(Value):
     """Requests sent to one deployment, or to several behind a gateway."""
 
     name: Annotated[str, Field(min_length=1)] = "workload"
-    to: str | tuple[str, ...] | None = None
+    to: Annotated[str | tuple[str, ...] | None, BeforeValidator(_names)] = None
     """Name of the deployment that serves it, or a list of names among which a gateway chooses."""
     gateway: Annotated[Part, OneOf("router")] | None = None
     """Which of several deployments gets each request, or each task as a whole: a router whose targets are deployments.

@@ -30,7 +30,9 @@ def test_parameters_of_an_adapter_by_hand() -> None:
     assert num_tensors(LLAMA, ONE, Lora()) == 32 * 7 * 2
 
 
-@pytest.mark.parametrize("name", ["llama-3.1-8b", "llama-3.1-70b", "qwen3-30b-a3b", "deepseek-v3", "gpt-oss-120b"])
+@pytest.mark.parametrize(
+    "name", ["llama-3.1-8b", "llama-3.1-70b", "qwen3-30b-a3b", "deepseek-v3", "gpt-oss-120b"]
+)
 def test_ranks_together_hold_at_least_the_whole(name: str) -> None:
     spec, lora = load_model(name), Lora(rank=8)
     whole = adapter_bytes_per_rank(spec, ONE, BF16, lora)
@@ -104,7 +106,9 @@ def test_few_slots_load_again_and_again_or_let_others_wait() -> None:
 
 def test_adapters_that_nobody_serves_are_refused() -> None:
     scenario = toy.scenario(workload={"adapters": {"num_adapters": 3}})
-    with pytest.raises(InputError, match=r'workloads\.0\.adapters: .*deployment "serve" serves none.*deployments\.0\.lora'):
+    with pytest.raises(
+        InputError, match=r'workloads\.0\.adapters: .*deployment "serve" serves none.*deployments\.0\.lora'
+    ):
         plan(scenario)
 
 
@@ -118,7 +122,9 @@ def test_both_halves_of_a_disaggregated_deployment_serve_the_same_adapters() -> 
         plan(toy.scenario(deployments=[first, second], workloads=[workload]))
     first["lora"] = second["lora"]
     rows = [
-        simulate(toy.scenario(deployments=[first, second], workloads=[workload], engine={"mode": mode})).requests
+        simulate(
+            toy.scenario(deployments=[first, second], workloads=[workload], engine={"mode": mode})
+        ).requests
         for mode in ("runs", "stepwise")
     ]
     np.testing.assert_allclose(rows[0]["finish_s"], rows[1]["finish_s"], rtol=1e-9)

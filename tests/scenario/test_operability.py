@@ -37,7 +37,7 @@ def write(path: Path, deployment: str = "replicas: 1", others: str = "", extra: 
 
 CASES = {
     "an update of nobody": (
-        {"extra": "updates:\n  - {deployment: serv, at: 1 s}"}, 15, ("updates.0.deployment", 'did you mean "serve"'),
+        {"extra": "updates:\n  - {deployment: serv, at: 1 s}"}, 15, ("updates.0.deployment", 'Did you mean "serve"'),
     ),
     "a failure of no cluster": (
         {"extra": "failures:\n  - {kind: node, cluster: pol, at: [1 s]}"}, 15, ("failures.0.cluster", "pool"),

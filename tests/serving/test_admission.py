@@ -18,7 +18,9 @@ TICK = 2.0**-9
 TIMES = ("entered_s", "scheduled_s", "first_token_s", "finish_s")
 
 
-def played(admission: Any, workload: dict[str, Any], blocks: int = 1000, **deployment: Any) -> dict[str, np.ndarray]:
+def played(
+    admission: Any, workload: dict[str, Any], blocks: int = 1000, **deployment: Any
+) -> dict[str, np.ndarray]:
     """Rows of plain requests on toy replicas, the same to the last bit in both modes."""
     scenario = toy.scenario(
         deployment={"serving_engine": toy_tasks.ENGINE, "admission": admission, **deployment},
@@ -44,12 +46,15 @@ def played(admission: Any, workload: dict[str, Any], blocks: int = 1000, **deplo
 def test_a_queue_limit_lets_in_as_many_as_it_says() -> None:
     rows = played({"kind": "queue_limit", "max_outstanding": 4}, {"arrivals": "all_at_once"}, replicas=2)
     assert (rows["status"] == FINISHED).sum() == 8
-    assert (rows["finish_s"][rows["status"] == SHED] == TICK).all(), "told when they come through the frontend"
+    assert (rows["finish_s"][rows["status"] == SHED] == TICK).all(), (
+        "told when they come through the frontend"
+    )
 
 
 def test_outstanding_requests_never_pass_the_limit() -> None:
     rows = played(
-        {"kind": "queue_limit", "max_outstanding": 3}, {"arrivals": {"kind": "deterministic", "rate": "256 req/s"}}
+        {"kind": "queue_limit", "max_outstanding": 3},
+        {"arrivals": {"kind": "deterministic", "rate": "256 req/s"}},
     )
     inside = rows["status"] == FINISHED
     assert inside.any()
@@ -77,7 +82,9 @@ def test_slo_aware_lets_in_those_whose_prefills_fit_the_promise() -> None:
     limit_s = TICK + 7.5 * each_s
     rows = played("slo_aware", {"arrivals": "all_at_once", "slo": {"ttft": f"{limit_s!r} s"}})
     assert (rows["status"] == FINISHED).sum() == 7
-    half = played({"kind": "slo_aware", "margin": 0.6}, {"arrivals": "all_at_once", "slo": {"ttft": f"{limit_s!r} s"}})
+    half = played(
+        {"kind": "slo_aware", "margin": 0.6}, {"arrivals": "all_at_once", "slo": {"ttft": f"{limit_s!r} s"}}
+    )
     assert (half["status"] == FINISHED).sum() == int((0.6 * limit_s - TICK) / each_s)
     free = played("slo_aware", {"arrivals": "all_at_once"})
     assert (free["status"] == FINISHED).all(), "nobody was promised anything"
@@ -168,7 +175,9 @@ def test_metrics_count_who_was_turned_away() -> None:
     assert result["shed_frac"] == counts["shed"] / 100
     assert result["completed"] == counts["finished"]
     assert result["failed"] == 0
-    assert result["goodput_frac"] == pytest.approx(counts["finished"] / 100), "who was turned away got nothing"
+    assert result["goodput_frac"] == pytest.approx(counts["finished"] / 100), (
+        "who was turned away got nothing"
+    )
     assert result["tenants"]["asks.a"]["shed"] == 0
     assert result["tenants"]["asks.b"]["shed"] == result["shed"]
     assert "shed" not in simulate(toy.scenario(workload={"num_requests": 3})).metrics
@@ -193,7 +202,10 @@ def two(**changes: Any) -> Any:
     [
         ({"serve": {"admission": "deadline"}}, "cannot be given up; use queue_limit"),
         ({"serve": {"admission": {"kind": "slo_aware", "give_up_late": True}}}, "cannot be given up"),
-        ({"prompts": {"admission": {"kind": "queue_limit", "max_outstanding": 1}}}, "give that one the admission"),
+        (
+            {"prompts": {"admission": {"kind": "queue_limit", "max_outstanding": 1}}},
+            "give that one the admission",
+        ),
     ],
 )
 def test_what_cannot_work_with_remote_prefill_is_refused(changes: dict[str, Any], what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 import toy
 import toy_tasks
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_runs_equal_steps import COUNTS, TIMES, assert_same
 
 from clustersim.errors import InputError
@@ -122,10 +125,13 @@ def test_caches_are_seen_alike_in_runs_and_in_steps(seed: int) -> None:
     """Little KV, prompts that begin alike, long answers: idle prefixes give way in the middle of runs."""
     rng = np.random.default_rng(seed)
     kind = str(rng.choice(["prefix_aware", "kv_aware", "slo_aware"]))
-    settings = {"prefix_aware": {"threshold": 0.05, "max_difference": 100}, "kv_aware": {"weight": 20.0}}
+    given_settings = {
+        "prefix_aware": {"threshold": 0.05, "max_difference": 100},
+        "kv_aware": {"weight": 20.0},
+    }
     block_size = int(rng.choice([1, 4, 16]))
     scenario = toy.scenario(
-        deployment={"replicas": 3, "router": {"kind": kind, **settings.get(kind, {})}, "max_model_len": 200,
+        deployment={"replicas": 3, "router": {"kind": kind, **given_settings.get(kind, {})}, "max_model_len": 200,
                     "serving_engine": toy_tasks.ENGINE},
         workload={
             "arrivals": {"kind": "deterministic", "rate": f"{2 ** int(rng.integers(5, 8))} req/s"}, "num_requests": 60,
@@ -137,6 +143,25 @@ def test_caches_are_seen_alike_in_runs_and_in_steps(seed: int) -> None:
     runs, steps = toy_tasks.play(mix), toy_tasks.play(mix, "stepwise")
     assert_same(runs.rows, steps.rows, 1e-9)
     np.testing.assert_array_equal(runs.rows["cached_tokens"], steps.rows["cached_tokens"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_random_mixes_behind_gateways_agree(seed: int) -> None:
+    """Tasks and plain requests, tight in everything, over two deployments of different size."""
+    rng = np.random.default_rng(seed)
+    mix = toy_tasks.draw_mix(rng)
+    gateway = toy.ROUTERS[rng.integers(len(toy.ROUTERS))]
+    workloads = [
+        each.model_copy(update={"to": ("serve", "small"), "gateway": gateway})
+        for each in mix.scenario.workloads
+    ]
+    mix = dataclasses.replace(mix, scenario=mix.scenario.model_copy(update={"workloads": workloads}))
+    runs, steps = toy_tasks.play(mix), toy_tasks.play(mix, "stepwise")
+    assert_same(runs.rows, steps.rows, 1e-9)
+    np.testing.assert_array_equal(runs.rows["deployment"], steps.rows["deployment"])
+    for front in runs.world.fronts:
+        assert all((load.requests, load.tokens) == (0, 0) for load in front.loads)
 
 
 def test_those_mixes_evict_in_the_middle_of_runs(monkeypatch: pytest.MonkeyPatch) -> None:

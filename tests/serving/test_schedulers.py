@@ -99,7 +99,7 @@ def test_a_request_that_is_passed_over_is_not_charged() -> None:
     queue.remove(0)
     queue.appendleft(0)
     assert queue.counters == {0: 0.0}
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="not in deque"):
         queue.remove(1)
     with pytest.raises(IndexError):
         queue[1]
@@ -229,7 +229,9 @@ def test_the_gaps_of_a_stall_are_in_the_inter_token_latencies() -> None:
     settings = {"arrivals": {"kind": "poisson", "rate": "8 req/s"}, "num_requests": 60,
                 "lengths": {"kind": "fixed", "input": 3000, "answer": 100}}  # fmt: skip
     first, mixed = (
-        simulate(toy.scenario(deployment={"scheduler": {"kind": kind, "token_budget": 1000}}, workload=settings))
+        simulate(
+            toy.scenario(deployment={"scheduler": {"kind": kind, "token_budget": 1000}}, workload=settings)
+        )
         for kind in ("prefill_first", "chunked_prefill")
     )
     assert first["p99_itl_ms"] > 2 * mixed["p99_itl_ms"]

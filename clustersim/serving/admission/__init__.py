@@ -24,8 +24,8 @@ class Entrance:
     """What an admission policy may ask about a deployment.
 
     targets: the replicas that prefill what comes in. num_outstanding(): its unfinished requests, those that wait for a
-    replica included. num_up(): its replicas that take requests. priority(request): of its tenant, the lowest is the most
-    urgent. arrival_s(request): when its user sent it, the frontend's delay before now.
+    replica included. num_up(): its replicas that take requests. priority(request): of its tenant, the lowest is the
+    most urgent. arrival_s(request): when its user sent it, the frontend's delay before now.
     """
 
     targets: Targets

@@ -18,10 +18,11 @@ class SloAware(Admission):
         predicted = time since arrival + min over replicas that are up of (Q + (input - cached) / R)
         let in if predicted <= margin x slo.ttft
 
-    Q is the seconds of prefill work that wait on the replica, R its prompt tokens a second with nothing else to do,
-    cached what its KV cache has of this input. So decoding beside it, a batch that is full and the scheduler's order are
-    not foreseen: `margin` is for them. Requests without a promise are let in, and so is whoever comes while no replica
-    is up. Costs time in proportion to the replicas and what waits on them, for each request.
+    Q is the seconds that the prefill step in progress has left and those of prompts that wait on the replica, R its
+    prompt tokens a second with nothing else to do, cached what its KV cache has of this input. So decoding beside it, a
+    batch that is full and the scheduler's order are not foreseen: `margin` is for them. Requests without a promise are
+    let in, and so is whoever comes while no replica is up. Costs time in proportion to the replicas and what waits on
+    them, for each request.
     """
 
     kind: Literal["slo_aware"] = "slo_aware"
