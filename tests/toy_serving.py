@@ -144,7 +144,7 @@ def _tiers(rng: np.random.Generator, store: int) -> list[dict[str, Any]]:
     """Return tiers of few tokens; the remote store has `store`, for all deployments that share it."""
     return [
         {"where": where,
-         "capacity": f"{(store if where == 'remote_store' else int(rng.choice([40, 300, 4000]))) * KV_BYTES} B",
+         "capacity": f"{(store if where == 'remote_store' else int(rng.choice([30, 100, 1000]))) * KV_BYTES} B",
          "store": str(rng.choice(["when_evicted", "when_evicted", "when_computed"])),
          "load": str(rng.choice(["always", "always", "when_faster"]))}
         for where in ORDER if rng.random() < 0.7
@@ -182,7 +182,8 @@ def _workload(rng: np.random.Generator, name: str, to: Any, shape: dict[str, Any
             made["prefix"] = part(rng, "prefix", num_prompts=int(rng.integers(3, 11)))
     if rng.random() < shape["tasks"]:
         made["num_requests"] = int(rng.integers(3, 13))
-        kind = str(rng.choice(["best_of_n", "vote", "hedge"])) if rng.random() < 0.4 else None  # those that cancel
+        cancelling = ("best_of_n", "vote", "hedge")
+        kind = str(rng.choice(cancelling if rng.random() < 0.3 else toy_tasks.KINDS))
         made["tasks"] = {"strategy": toy_tasks.draw_strategy(rng, kind, int(rng.integers(0, 2))), "accuracy": 0.4,
                          "forks": str(rng.choice(["together", "spread"]))}  # fmt: skip
     return made
@@ -205,13 +206,13 @@ def _trace(rng: np.random.Generator, count: int, size: int) -> str:
 
 
 def _draw(rng: np.random.Generator) -> dict[str, Any]:
-    operated, paired, several = rng.random() < 0.75, rng.random() < 0.45, rng.random() < 0.5
-    reuse = rng.random() < 0.4  # of what was computed, by many requests in little room
+    operated, paired, several = rng.random() < 0.8, rng.random() < 0.5, rng.random() < 0.5
+    reuse = rng.random() < 0.5  # of what was computed, by many requests in little room
     crowded = operated and several and rng.random() < 0.35  # more is wanted than there is
     clusters = ["pool", "far"][: 1 + int(rng.random() < 0.35)]
     shape = {
         "clusters": clusters, "reuse": reuse, "crowded": crowded, "longest": int(rng.choice([130, 250, 400])), "tasks": float(rng.choice([0, 0.3, 0.3 if reuse else 1])),
-        "tiers": 0.9 if reuse else 0.2, "store": int(rng.choice([40, 300, 4000])),
+        "tiers": 0.9 if reuse else 0.2, "store": int(rng.choice([30, 100, 1000])),
         "lora": {"max_loras": int(rng.integers(1, 4)), "rank": 8} if rng.random() < 0.5 else None,
     }  # fmt: skip
     names = ["serve", "other"][: 1 + several]
@@ -232,13 +233,14 @@ def _draw(rng: np.random.Generator) -> dict[str, Any]:
     network = part(rng, "network")
     if rng.random() < 0.5:  # that carries KV for as long as some steps take
         network = {"kind": "rail_optimised", "nic": "8 Gb/s"}
+    store = {"remote_store_total": "3 GB/s"} if rng.random() < 0.6 else {}
     data: dict[str, Any] = {
         "name": "toy", "warm_up": "none", "seed": int(rng.integers(1 << 30)), "horizon": "2 s",
         "deployments": made, "workloads": workloads,
         "fleet": [
             {"site": site, "clusters": [
                 {"name": name, "node": "hgx-h100", "count": 1 if crowded else _nodes(rng, made, name),
-                 "network": network}]}
+                 "network": network, **store}]}
             for site, name in zip(("us-iowa", "ca-quebec"), clusters, strict=False)],
     }  # fmt: skip
     if len(clusters) == 2 and rng.random() < 0.5:
@@ -246,7 +248,7 @@ def _draw(rng: np.random.Generator) -> dict[str, Any]:
             if "gateway" in each and "tasks" not in each:
                 each["gateway_site"] = "us-iowa"
     if operated:
-        data["failures"] = [_failure(rng) for _ in range(rng.integers(0, 4))]
+        data["failures"] = [_failure(rng) for _ in range(rng.integers(0, 5))]
         data["updates"] = [{"deployment": str(rng.choice([each["name"] for each in made])),
                             "at": seconds(rng, 0.005, 0.4), "max_unavailable": int(rng.integers(1, 3))}
                            for _ in range(rng.integers(0, 2))]  # fmt: skip

@@ -329,8 +329,15 @@ def draw_mix(rng: np.random.Generator, kind: str | None = None) -> Mix:
         {"kind": "deterministic", "rate": f"{2 ** int(rng.integers(4, 9))} req/s"},
         users,
     ]
-    tenants = [{"name": str(number), "weight": 1, "priority": int(rng.integers(3)),
-                "slo": {"ttft": f"{int(rng.choice([2, 8, 100])) * 2.0**-9} s"}} for number in range(3)]
+    tenants = [
+        {
+            "name": str(number),
+            "weight": 1,
+            "priority": int(rng.integers(3)),
+            "slo": {"ttft": f"{int(rng.choice([2, 8, 100])) * 2.0**-9} s"},
+        }
+        for number in range(3)
+    ]
     prefix = {"kind": "shared_system_prompt", "num_prompts": 2, "tokens": int(rng.choice([1, 7, 30]))}
     common = {"lengths": lengths, "to": "serve", "tenants": tenants}
     if adapters:

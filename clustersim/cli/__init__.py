@@ -76,7 +76,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line. Exit codes: docs/reference/exit-codes.md."""
+    """Run the command line. Exit codes: docs/howto/assert-in-ci.md."""
     heed_sigterm()
     try:
         cli.main(standalone_mode=False)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clustersim.errors import InputError
 from clustersim.report.folder import strict_json
+from clustersim.report.whole import check_file, write_file
 from clustersim.study.validation import ServingValidation
 from clustersim.study.validation.rows import COLUMNS
 
@@ -38,10 +37,7 @@ def rows_csv(found: ServingValidation) -> str:
 def check_files(files: Sequence[Path], data: Path) -> None:
     """Refuse files that could not be written, before anything runs; raises InputError."""
     for file in files:
-        if file.is_dir():
-            raise InputError(f'"{file}" is a folder; give a file')
-        if not file.parent.is_dir():
-            raise InputError(f'cannot write "{file}": there is no folder "{file.parent}"')
+        check_file(file)
         if file.resolve() == data.resolve():
             raise InputError(f'"{file}" is the table itself; give another file')
     if len({file.resolve() for file in files}) < len(files):
@@ -51,16 +47,4 @@ def check_files(files: Sequence[Path], data: Path) -> None:
 def write_whole(texts: Mapping[Path, str]) -> None:
     """Write files so that each holds all of its text or is as it was; raises InputError if one cannot be written."""
     for file, text in texts.items():
-        beside: str | None = None
-        try:
-            handle, beside = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-                stream.write(text)
-            Path(beside).chmod(0o644)
-            os.replace(beside, file)
-            beside = None
-        except OSError as error:
-            raise InputError(f'cannot write "{file}": {error.strerror}') from None
-        finally:
-            if beside is not None:
-                Path(beside).unlink(missing_ok=True)
+        write_file(file, text)

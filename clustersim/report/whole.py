@@ -47,10 +47,10 @@ def uninterrupted() -> Iterator[None]:
         yield
     finally:
         shut = False
-        for each, was in before.items():
-            signal.signal(each, was)
-        for number in held[:1]:
-            signal.raise_signal(number)
+        for number, was in before.items():
+            signal.signal(number, was)
+        for first in held[:1]:
+            signal.raise_signal(first)
 
 
 def check_folder(out: Path, files: Collection[str], always: str) -> None:
@@ -167,7 +167,7 @@ def _check_room(target: Path, out: Path, parents: bool = True) -> None:
     if not there.is_dir():
         raise InputError(f'cannot write "{out}": {there} is a file')
     if there != target.parent and not parents:
-        raise InputError(f'cannot write "{out}": there is no folder {target.parent}; make it first')
+        raise InputError(f'cannot write "{out}": there is no folder "{out.parent}"; make it first')
     if not os.access(there, os.W_OK | os.X_OK):
         raise InputError(f'cannot write "{out}": you may not write in {there}')
 

@@ -42,10 +42,10 @@ def check_conserved(
     """Raise InternalError where the records of a run contradict themselves."""
     _requests(records)
     _order(records)
-    _tokens(records, runs)
     for name, column in runs.items():
         _none(column < 0, f"{name} of a run is negative", column)
     _none(runs["end_s"] < runs["start_s"], "a run ends before it begins", runs["end_s"])
+    _tokens(records, runs)
     for plan in plans:
         first = first_replica[plan.index]
         own = (runs["replica"] >= first) & (runs["replica"] < first + plan.max_replicas)

@@ -21,6 +21,7 @@ from clustersim.records import (
 )
 from clustersim.results.attribution import busy_seconds
 from clustersim.results.energy import Bill
+from clustersim.results.prefilled import decoded_by
 from clustersim.results.served import Served, limits_of
 from clustersim.results.tenants import tenant_names
 from clustersim.scenario.plan import DeploymentPlan
@@ -78,18 +79,28 @@ def task_frame(
 def _dealt_out(
     records: RequestRecords, plans: list[DeploymentPlan], served: list[Served], bills: list[Bill]
 ) -> tuple[Floats, Floats | None]:
-    """Return joules and dollars (requests,): each deployment's bill by the busy seconds that requests took of it."""
+    """Return joules and dollars (requests,): each deployment's bill by the busy seconds that requests took of it.
+
+    That of one that prefills for others by the prompt tokens that it computed.
+    """
     joules, usd = np.zeros(records.num), np.zeros(records.num)
     issued = np.isfinite(records.column("arrival_s"))
     for plan, view, bill in zip(plans, served, bills, strict=True):
-        mine = issued & (records.column("deployment") == plan.index)
+        mine = issued & np.isin(records.column("deployment"), decoded_by(plans, plan) or [plan.index])
         busy = float(((view.runs["end_s"] - view.runs["start_s"]) * view.overlap).sum())
         if busy <= 0:
             continue
-        share = busy_seconds(plan, view) / busy
-        joules[mine] = share * bill.facility_j
-        usd[mine] = share * (np.nan if bill.usd is None else bill.usd)
+        share = _of_prompts(view) if view.prefills else busy_seconds(plan, view) / busy
+        joules[mine] += share * bill.facility_j
+        usd[mine] += share * (np.nan if bill.usd is None else bill.usd)
     return joules, None if any(bill.usd is None for bill in bills) else usd
+
+
+def _of_prompts(view: Served) -> Floats:
+    """Return the share (requests,) that each request has of all prompt tokens computed."""
+    rows = view.requests
+    computed = np.where(np.isfinite(rows["scheduled_s"]), rows["input_tokens"] - rows["cached_tokens"], 0.0)
+    return np.asarray(computed / max(computed.sum(), 1.0))
 
 
 def task_metrics(

@@ -40,7 +40,7 @@ class Ordered:
     def remove(self, request: int, /) -> None:
         """See Queue."""
         if request not in self._here:
-            raise ValueError(f"request {request} does not wait")
+            raise ValueError(f"request {request} is not in the queue")
         self._here.remove(request)
         if self._heap[0][1] == request:
             heappop(self._heap)
@@ -60,6 +60,9 @@ class Ordered:
 
     def __len__(self) -> int:
         return len(self._here)
+
+    def __contains__(self, request: object) -> bool:
+        return request in self._here
 
     def __iter__(self) -> Iterator[int]:
         return iter(sorted(self._here, key=lambda request: (self._key(request), request)))

@@ -319,7 +319,8 @@ class Replica(Batch):
             self._duration = duration
         else:
             self._steps = 0
-            if self._orders:
+            if self._orders or self._cancelled:  # told at this very time: there is no later boundary
+                self._cancelled = dict.fromkeys(self._cancelled, 0.0)
                 self._follow_orders(float("inf"))
                 self._rouse(self._now)
             elif self.on_idle is not None:

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from clustersim.simulation.front import Front
     from clustersim.simulation.world import World
 
-#: Requests that wait for so long, beyond every repair, while nothing whatever happens, wait in vain.
-_IN_VAIN_S = 30 * DAY_S
+#: Requests that wait for so long, beyond every repair, while nothing whatever happens, wait in vain: schedules of a day
+#: or a week have come round by then.
+_IN_VAIN_S = 8 * DAY_S
 
 
 def operated(scenario: Scenario) -> bool:

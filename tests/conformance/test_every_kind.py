@@ -76,12 +76,17 @@ def scenarios(family: str, data: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if family in ("scheduler", "router"):
         yield {"deployment": {**replicas, family: data}}
     elif family == "admission":
-        promise = {"arrivals": "all_at_once", "slo": {"ttft": "0.2 s"}}
+        promise = {"arrivals": {"kind": "all_at_once"}, "slo": {"ttft": "0.2 s"}}
         yield {"deployment": {family: data}, "workload": promise}
-        yield {"deployment": {**replicas, family: data}, "workload": {**promise, "tasks": {"strategy": "direct"}}}
+        yield {
+            "deployment": {**replicas, family: data},
+            "workload": {**promise, "tasks": {"strategy": {"kind": "direct"}}},
+        }
     elif family == "autoscaler":
         soon = {"provision": "0.1 s", "warm_up": "0.1 s"}
-        yield {"deployment": {"startup": soon, family: {**data, "interval": "0.5 s", "scale_down_after": "1 s"}}}
+        yield {
+            "deployment": {"startup": soon, family: {**data, "interval": "0.5 s", "scale_down_after": "1 s"}}
+        }
     elif family == "failure":
         yield {"deployment": replicas, "failures": [{**data, **({"at": ["2 s"]} if "at" in data else {})}]}
     elif family in ("network", "price"):

@@ -80,9 +80,13 @@ def test_a_chain_of_files_is_no_circle(
     mine: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(30):
-        Path(f"s{number}.yaml").write_text(f"extends: {f's{number - 1}.yaml' if number else 'mine.yaml'}\nseed: {number}\n")
+        Path(f"s{number}.yaml").write_text(
+            f"extends: {f's{number - 1}.yaml' if number else 'mine.yaml'}\nseed: {number}\n"
+        )
     Path("s5.yaml").write_text("extends: s4.yaml\nsed: 5\n")
-    assert refusal(["check", "s29.yaml"], capsys, monkeypatch).startswith('s5.yaml:2: sed: no key "sed". Did you mean "seed"')
+    assert refusal(["check", "s29.yaml"], capsys, monkeypatch).startswith(
+        's5.yaml:2: sed: no key "sed". Did you mean "seed"'
+    )
 
 
 OUTS = {
@@ -110,7 +114,9 @@ def test_nowhere_to_write(
     command: str, out: str, mine: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Said before anything runs."""
-    asked = {"run": ["mine.yaml"], "compare": ["mine.yaml", "mine.yaml"], "tradeoff": ["train_or_think"]}[command]
+    asked = {"run": ["mine.yaml"], "compare": ["mine.yaml", "mine.yaml"], "tradeoff": ["train_or_think"]}[
+        command
+    ]
     assert OUTS[out] in refusal([command, *asked, "--out", out], capsys, monkeypatch)
 
 
@@ -203,9 +209,12 @@ FLAGS = {
 }
 
 
-@pytest.mark.parametrize("arguments", FLAGS, ids=lambda arguments: " ".join(arguments))
+@pytest.mark.parametrize("arguments", FLAGS, ids=" ".join)
 def test_no_such_use(
-    arguments: tuple[str, ...], mine: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    arguments: tuple[str, ...],
+    mine: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     os.mkfifo("pipe.yaml")
     before = everything(mine)

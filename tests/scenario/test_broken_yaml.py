@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from refusing import GOOD, refusal
 
-BOMB = "\n".join(["a0: &a0 [x, x, x, x]"] + [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}]" for n in range(1, 40)])
+BOMB = "\n".join(
+    ["a0: &a0 [x, x, x, x]"] + [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}]" for n in range(1, 40)]
+)
 #: What the file holds -> how the answer begins, and what else it says.
 FILES: dict[str, tuple[str | bytes, str, str]] = {
     "billion laughs": (BOMB, "mine.yaml:2: a1.0: aliases", "repeat the value"),
@@ -66,7 +68,9 @@ def test_refused(
     ["\ufeff" + GOOD, GOOD.replace("\n", "\r\n"), GOOD.replace("small", '"\\u00e9\\n"'), "# \u2028\n" + GOOD],
     ids=["byte order mark", "windows line ends", "escapes", "a line separator"],
 )
-def test_what_is_odd_but_sound_is_taken(content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_odd_but_sound_is_taken(
+    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from clustersim.scenario.load import load_with_plans
 
     monkeypatch.chdir(tmp_path)

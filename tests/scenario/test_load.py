@@ -230,3 +230,22 @@ def test_a_model_of_ones_own_is_named_once(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace("models: {mine", "models: {other: gpt-3-175b, mine"))
     with pytest.raises(cs.InputError, match=r"mine.yaml:3: models.other: no deployment uses this model"):
         load(file)
+
+
+def test_a_setting_of_a_part_that_is_left_to_its_default_changes_that_part() -> None:
+    plain = load(
+        "chat_h100",
+        ["deployments.0.scheduler.token_budget=64", "deployments.0.serving_engine.step_overhead=1 us"],
+    )
+    scheduler, engine = plain.deployments[0].scheduler, plain.deployments[0].serving_engine
+    assert (scheduler.kind, scheduler.token_budget) == ("chunked_prefill", 64)  # type: ignore[attr-defined]
+    assert engine.name == "vllm-v1*"
+    assert engine.step_overhead_s.value == 1e-6
+
+
+def test_a_setting_of_a_part_that_the_used_workload_gives_changes_that_one(tmp_path: Path) -> None:
+    """Not the default of the field, which the workload in use replaced."""
+    (tmp_path / "mine.yaml").write_text("extends: chat_h100\nworkload: {use: chat_poisson}\n")
+    changed = load(tmp_path / "mine.yaml", ["workload.arrivals.rate=3 req/s"])
+    assert changed.workloads[0].arrivals.kind == "poisson"  # type: ignore[union-attr]
+    assert changed.workloads[0].arrivals.rate_per_s == 3  # type: ignore[union-attr]

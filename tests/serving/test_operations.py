@@ -11,6 +11,7 @@ import toy
 
 from clustersim import simulate
 from clustersim.errors import InputError
+from clustersim.hardware.link import load_link
 from clustersim.results.result import Result
 from clustersim.scenario.schema import Scenario
 
@@ -52,7 +53,8 @@ def asleep(**changes: Any) -> Scenario:
     }
     startup = {**SOON, **changes.pop("startup", {})}
     deployment = {"replicas": 0, "autoscaler": scaler, "startup": startup, **changes.pop("deployment", {})}
-    made = toy.scenario(deployment=deployment, **changes)
+    cluster = {"remote_store": "object-store", **changes.pop("cluster", {})}
+    made = toy.scenario(deployment=deployment, cluster=cluster, **changes)
     workloads = [{**asks(at, 1), "to": "serve"} for at in (3.0, 200.0)]
     return Scenario.model_validate({**made.model_dump(exclude_unset=True), "workloads": workloads})
 
@@ -60,8 +62,7 @@ def asleep(**changes: Any) -> Scenario:
 def test_the_first_request_wakes_a_deployment_that_sleeps() -> None:
     result = simulate(asleep())
     waits = (finished(result)["scheduled_s"] - finished(result)["entered_s"]).tolist()
-    node = toy.scenario().fleet[0].clusters[0]
-    store = node.remote_store.bandwidth_bytes_per_s.value
+    store = load_link("object-store").bandwidth_bytes_per_s.value
     # Provision and warm-up of 1 s each, and between them the weights: from the store, then from the node's memory.
     assert waits[0] == pytest.approx(2.0 + WEIGHTS_BYTES / store, rel=0.02)
     assert 2.0 < waits[1] < 2.0 + 0.5 * WEIGHTS_BYTES / store
@@ -92,7 +93,7 @@ def test_a_surge_of_starts_shares_the_store() -> None:
     made = toy.scenario(
         deployment={"replicas": 0, "startup": SOON, "autoscaler": {"kind": "scheduled", "max_replicas": 4,
                     "interval": "1 s", "times": [{"from": "0 s", "replicas": 4}]}},
-        workload={"num_requests": 20}, cluster={"count": 1},
+        workload={"num_requests": 20}, cluster={"count": 1, "remote_store": "object-store"},
     )  # fmt: skip
     one = simulate(asleep())
     four = simulate(made)
@@ -154,7 +155,8 @@ def two_models(keep: bool = True) -> Scenario:
     return Scenario.model_validate(
         {
             "name": "turns", "warm_up": "none",
-            "fleet": [{"site": "us-iowa", "clusters": [{"name": "pool", "node": "hgx-h100", "count": 1}]}],
+            "fleet": [{"site": "us-iowa", "clusters": [
+                {"name": "pool", "node": "hgx-h100", "count": 1, "remote_store": "object-store"}]}],
             "deployments": [
                 {"name": name, "model": model, "on": "pool", "replicas": 0, "parallelism": {"tp": 8},
                  "startup": {**SOON, "keep_in_host_memory": keep}, "autoscaler": scaler}
@@ -204,6 +206,7 @@ def test_who_waits_in_vain_is_told_and_the_run_ends(monkeypatch: pytest.MonkeyPa
     data = two_models().model_dump(exclude_unset=True)
     data["deployments"][0] |= {"replicas": 1, "autoscaler": None}
     monkeypatch.setattr("clustersim.scenario.plan.operation_problems", lambda _scenario: ())
+    monkeypatch.setattr("clustersim.simulation.operations._IN_VAIN_S", 600.0)
     with pytest.raises(InputError, match='wait for replicas of "other" that get no accelerators of "pool"'):
         simulate(Scenario.model_validate(data))
 

@@ -119,7 +119,7 @@ def test_an_interrupt_leaves_what_was_there(
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from clustersim.report import validation_files
+    from clustersim.report import validation_files, whole
 
     file = tmp_path / "errors.json"
     file.write_text("old")
@@ -127,7 +127,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: p
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(validation_files.os, "replace", full)
+    monkeypatch.setattr(whole.os, "replace", full)
     with pytest.raises(InputError, match="No space left"):
         validation_files.write_whole({file: "new"})
     assert file.read_text() == "old"

@@ -73,7 +73,7 @@ def test_every_bad_row_is_named(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_or_quality_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="does not exist"):
         read_rows(tmp_path / "none.csv")
     path = write(tmp_path, table([cells(quality="B")]))
     with pytest.raises(InputError, match='no quality "A\\+"'):

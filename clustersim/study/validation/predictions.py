@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import Any
 
 from clustersim.errors import InputError
 from clustersim.scenario.plan import plan
 from clustersim.simulation import simulate
+from clustersim.study.processes import deaf, workers
 from clustersim.study.validation.case import Case, case_of, reason
 from clustersim.study.validation.mapping import ServingRules, load_rules
 from clustersim.study.validation.metrics import METRICS, Metric, metric_of
@@ -119,25 +117,13 @@ def _simulate_all(cases: Sequence[Case], jobs: int, done: Done) -> list[_Simulat
             done(len(found), total)
         return found
     results: dict[int, _Simulated | str] = {}
-    with _pool(min(jobs, total)) as pool:
-        waiting = {pool.submit(_from_plain, _plain(case)): index for index, case in enumerate(cases)}
+    with workers(min(jobs, total)) as pool:
+        with deaf():
+            waiting = {pool.submit(_from_plain, _plain(case)): index for index, case in enumerate(cases)}
         for future in as_completed(waiting):
             results[waiting[future]] = future.result()
             done(len(results), total)
     return [results[index] for index in range(total)]
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Give fresh processes (a fork would inherit the progress bar's thread); what waits is dropped on an error."""
-    with ProcessPoolExecutor(
-        workers, get_context("spawn"), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
-    ) as pool:
-        try:
-            yield pool
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
 
 
 def _plain(case: Case) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from clustersim.errors import InputError, Problem, unknown
+from clustersim.text_file import read_text
 
 _MAX_FILE_BYTES = 64 * 1000 * 1000
 #: Columns that may be left out; all others of `Row` are needed, further ones are passed over.
@@ -90,7 +91,7 @@ def read_rows(path: Path, qualities: Collection[str] = ()) -> list[Row]:
     for quality in qualities:
         if quality not in QUALITIES:
             raise InputError([Problem("--quality", unknown("quality", quality, QUALITIES))])
-    rows = _parse(_text(path), str(path))
+    rows = _parse(read_text(path, _MAX_FILE_BYTES, "is this a table of measured results?"), str(path))
     if not rows:
         raise InputError([Problem(str(path), "has a header and no rows")])
     chosen = [row for row in rows if not qualities or row.quality in qualities]
@@ -100,17 +101,6 @@ def read_rows(path: Path, qualities: Collection[str] = ()) -> list[Row]:
             [Problem(str(path), f"no row is of quality {' or '.join(qualities)}; there are: {there}")]
         )
     return chosen
-
-
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise InputError([Problem(str(path), "is over 64 MB: is this a table of measured results?")])
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError([Problem(str(path), f"cannot be read: {error.strerror}")]) from None
-    except UnicodeDecodeError:
-        raise InputError([Problem(str(path), "is not UTF-8 text")]) from None
 
 
 def _parse(text: str, file: str) -> list[Row]:
