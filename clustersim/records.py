@@ -79,18 +79,18 @@ class RequestRecords(Columns):
     arrival_s; entered_s (through the frontend, in the scheduler's queue); scheduled_s (first time in a batch);
     first_token_s; first_answer_s (first token after thinking); finish_s; input_tokens, thinking_tokens,
     answer_tokens (those that it made, once it is cancelled); cached_tokens of the input, found in the KV cache;
-    deployment, replica, workload, tenant (indices); adapter, prefix (row of the
-    workload's table of prefixes), -1 for none; priority (lower goes first);
-    task (row of TaskRecords, -1 for none), role (index into ROLES); num_preemptions; num_retries after replicas that
-    died, lost_tokens made in vain; adapter_loads, times that its LoRA adapter had to be loaded for it; status (index into STATUS): rejected is what no replica could ever hold, shed what was refused for load, lost
-    what died with its replica and was not tried again.
+    deployment, replica, workload, tenant (indices); adapter, prefix (row of the workload's table of prefixes), -1 for
+    none; priority (lower goes first); task (row of TaskRecords, -1 for none), role (index into ROLES); num_preemptions;
+    num_retries after replicas that died, lost_tokens made in vain; adapter_loads, times that its LoRA adapter had to be
+    loaded for it; status (index into STATUS): rejected is what no replica could ever hold, shed what was refused for
+    load, lost what died with its replica and was not tried again.
     """
 
     FLOATS = ("arrival_s", "entered_s", "scheduled_s", "first_token_s", "first_answer_s", "finish_s")
     INTS = (
         "input_tokens", "thinking_tokens", "answer_tokens", "cached_tokens",
-        "deployment", "replica", "workload", "tenant", "adapter", "prefix", "priority", "task", "role", "num_preemptions",
-        "num_retries", "lost_tokens", "adapter_loads", "status",
+        "deployment", "replica", "workload", "tenant", "adapter", "prefix", "priority", "task", "role",
+        "num_preemptions", "num_retries", "lost_tokens", "adapter_loads", "status",
     )  # fmt: skip
     UNKNOWN = ("adapter", "prefix")
 

@@ -179,14 +179,14 @@ def problems_of(error: ValidationError, document: Document, model: type[BaseMode
     for key, item in items:
         if item["type"] == "missing" and any(_misspelt(other, key) for other in extra):
             continue  # said once, of the key that is there
-        what = item["msg"].removeprefix("Value error, ")
+        at, what = key, item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             what = unknown("key", key[-1], _fields_at(model, document.data, key[:-1]))
         elif item["type"] == "missing":
             what = f'"{key[-1]}" is missing' + _meaning(model, document.data, key)
-            key = key[:-1]
-        dotted = ".".join(str(part) for part in key)
-        where = str(document.place(key))
+            at = key[:-1]
+        dotted = ".".join(str(part) for part in at)
+        where = str(document.place(at))
         found.append(Problem(f"{where}: {dotted}" if dotted else where, what))
     return found
 

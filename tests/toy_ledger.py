@@ -124,8 +124,8 @@ class Ledger:
         def run_starts() -> None:
             start_run()
             kv = replica.kv
-            assert 0 <= kv.used
-            assert 0 <= kv.idle
+            assert kv.used >= 0
+            assert kv.idle >= 0
             assert kv.used + kv.idle <= kv.num_blocks
             if replica._steps:
                 assert self._is_on(front, replica), "a replica works that is off"
@@ -224,7 +224,10 @@ def play(draw: Draw, mode: str = "runs") -> Played:
     """Run a draw to its last event."""
     scenario = draw.scenario
     scenario = scenario.model_copy(update={"engine": scenario.engine.model_copy(update={"mode": mode})})
-    with mock.patch.object(front, "KvCache", CountingKv), mock.patch.object(operations, "_IN_VAIN_S", IN_VAIN_S):
+    with (
+        mock.patch.object(front, "KvCache", CountingKv),
+        mock.patch.object(operations, "_IN_VAIN_S", IN_VAIN_S),
+    ):
         world = World(scenario, scenario.seed, list(draw.plans), None)
         for each, steps in zip(world.fronts, draw.steps, strict=True):
             for replica, own in zip(each.replicas, steps, strict=True):

@@ -96,15 +96,17 @@ def _failure(rng: np.random.Generator) -> dict[str, Any]:
     more = {key: value for key, value in example[rng.integers(len(example))].items()
             if key not in ("at", "mtbf", "repair")}  # fmt: skip
     when: dict[str, Any] = {"at": [seconds(rng, 0.005, 0.4) for _ in range(rng.integers(1, 5))]}
-    if rng.random() < 0.3:
-        when = {"mtbf": seconds(rng, 0.5, 4)}
+    if rng.random() < 0.3:  # so that all accelerators of a replica are whole together for most of the time
+        when, more["repair"] = {"mtbf": seconds(rng, 2, 8)}, seconds(rng, 0.01, 0.04)
     return {"kind": name, "repair": seconds(rng, 0.01, 0.3), **when, **more}
 
 
 # ---- the fleet -------------------------------------------------------------------------------------------------------
 
 
-def _deployment(rng: np.random.Generator, name: str, *, operated: bool, shape: dict[str, Any]) -> dict[str, Any]:
+def _deployment(
+    rng: np.random.Generator, name: str, *, operated: bool, shape: dict[str, Any]
+) -> dict[str, Any]:
     """Return a deployment; some are scaled, some stay as they are."""
     most = int(rng.integers(1, 5))
     made: dict[str, Any] = {
@@ -172,12 +174,18 @@ def _workload(rng: np.random.Generator, name: str, to: Any, shape: dict[str, Any
         made["tenants"] = [{"name": f"t{number}", "weight": 1.0 + number, "priority": int(rng.integers(-1, 3)),
                             "slo": {"ttft": seconds(rng, 0.005, 0.3)}} for number in range(rng.integers(1, 4))]  # fmt: skip
     if shape["lora"] is not None and rng.random() < 0.8:
-        made["adapters"] = {"num_adapters": int(rng.integers(2, 7)), "base_share": float(rng.choice([0.0, 0.4]))}
+        made["adapters"] = {
+            "num_adapters": int(rng.integers(2, 7)),
+            "base_share": float(rng.choice([0.0, 0.4])),
+        }
     if shape["reuse"] or rng.random() < 0.6:
         if rng.random() < 0.4 and "tenants" not in made:
             size = int(rng.choice([4, 16, 50]))
             made["trace"] = {"path": _trace(rng, count, size), "format": "mooncake", "block_tokens": size}
-            made["lengths"] = {"kind": "trace", "thinking_share": {"kind": "uniform", "low": 0.0, "high": 0.9}}
+            made["lengths"] = {
+                "kind": "trace",
+                "thinking_share": {"kind": "uniform", "low": 0.0, "high": 0.9},
+            }
         else:
             made["prefix"] = part(rng, "prefix", num_prompts=int(rng.integers(3, 11)))
     if rng.random() < shape["tasks"]:
@@ -196,11 +204,18 @@ def _trace(rng: np.random.Generator, count: int, size: int) -> str:
     with path.open("w") as file:
         at = 0.0
         for _ in range(count):
-            way = tuple(int(each) for each in rng.integers(0, 2, int(rng.integers(0, 12))) * (rng.random() < 0.5))
+            way = tuple(
+                int(each) for each in rng.integers(0, 2, int(rng.integers(0, 12))) * (rng.random() < 0.5)
+            )
             ids = [numbers.setdefault(way[: depth + 1], len(numbers)) for depth in range(len(way))]
             at += float(rng.exponential(10.0))
             tokens = max(1, size * len(ids) - int(rng.integers(size)))
-            row = {"timestamp": at, "input_length": tokens, "output_length": int(rng.integers(1, 40)), "hash_ids": ids}
+            row = {
+                "timestamp": at,
+                "input_length": tokens,
+                "output_length": int(rng.integers(1, 40)),
+                "hash_ids": ids,
+            }
             print(json.dumps(row), file=file)
     return str(path)
 
@@ -220,7 +235,11 @@ def _draw(rng: np.random.Generator) -> dict[str, Any]:
     workloads = [_workload(rng, f"asks{number}", each, shape) for number, each in enumerate(to)]
     made = [_deployment(rng, name, operated=operated, shape=shape) for name in names]
     text = str(workloads)
-    made += [_deployment(rng, name, operated=False, shape=shape) for name in ("small", "check") if f"'{name}'" in text]
+    made += [
+        _deployment(rng, name, operated=False, shape=shape)
+        for name in ("small", "check")
+        if f"'{name}'" in text
+    ]
     if paired:
         made.append(_deployment(rng, "prefill", operated=operated, shape=shape))
         made[-1].pop("admission", None)
@@ -340,7 +359,10 @@ def draw(seed: int) -> Draw:
         scenario = Scenario.model_validate(_draw(rng))
         plans = _plans(rng, scenario)
         if not any(True for _ in _problems(scenario, plans)):
-            steps = [[Paced(each.steps, float(rng.uniform(1, 1.2))) for _ in range(each.max_replicas)] for each in plans]
+            steps = [
+                [Paced(each.steps, float(rng.uniform(1, 1.2))) for _ in range(each.max_replicas)]
+                for each in plans
+            ]
             return Draw(scenario, plans, steps)
     raise AssertionError("no fleet without a problem")
 

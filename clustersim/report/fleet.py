@@ -143,7 +143,9 @@ def _offloaded(m: Metrics) -> Figure:
     times = (("median", moved["p50_s"]), ("99 % within", moved["p99_s"]))
     small = [f"{si(sum(moved['stored_bytes'].values()), 'B')} written"]
     small += [f"{name} {duration(seconds)}" for name, seconds in times if seconds is not None]
-    return Figure("KV loaded from slower tiers", si(sum(moved["loaded_bytes"].values()), "B"), "", ", ".join(small))
+    return Figure(
+        "KV loaded from slower tiers", si(sum(moved["loaded_bytes"].values()), "B"), "", ", ".join(small)
+    )
 
 
 def _drafts(m: Metrics) -> Figure:

@@ -105,7 +105,8 @@ def summarise(
         values.update(cache_metrics(plan, view, records, kv_loads or LoadRecords(1), sizes))
     if transfers is not None and transfers.num:
         for plan, values in zip(plans, every, strict=True):
-            values |= transfer_metrics(transfers, first_replica[plan.index], plan.max_replicas, window)
+            moved = transfer_metrics(transfers, first_replica[plan.index], plan.max_replicas, window)
+            values.update(moved)
     metrics: dict[str, Any] = {
         "scenario": scenario.name,
         "seed": seed,

@@ -13,8 +13,8 @@ def stalled_gaps(runs: Mapping[str, Floats], window_s: tuple[float, float]) -> t
     """Return (seconds (n,), tokens (n,)) of the gaps across steps in which decoding sequences stood still.
 
     Runs are columns as in RunRecords. A gap goes from the start of the first such step that a sequence stood still in
-    to the end of its next decode step; a step has as many first-time ones as it has more than the step before. Those that
-    were preempted meanwhile are counted as if they had gone on. Gaps that end in the window count.
+    to the end of its next decode step; a step has as many first-time ones as it has more than the step before. Those
+    that were preempted meanwhile are counted as if they had gone on. Gaps that end in the window count.
     """
     stalled = runs.get("num_stalled", np.zeros(0))
     if not stalled.any():

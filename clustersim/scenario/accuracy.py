@@ -120,7 +120,11 @@ def task_problems(key: Key, workload: Workload, scenario: Scenario) -> Iterator[
     called = dict.fromkeys(tasks.strategy.deployments())
     for name in called:
         if name not in deployments:
-            said = (*key, "strategy", *_said(tasks.strategy.model_dump(by_alias=True, exclude_unset=True), name))
+            said = (
+                *key,
+                "strategy",
+                *_said(tasks.strategy.model_dump(by_alias=True, exclude_unset=True), name),
+            )
             yield said, unknown("deployment", name, deployments)
     for field in ("accuracy", "weights"):
         given = getattr(tasks, field)

@@ -61,9 +61,13 @@ def _limits(scenario: Scenario, clusters: Mapping[str, Cluster]) -> Found:
             )
 
 
-def _kept(deployment: Deployment) -> int:
-    """Return the replicas that a deployment keeps whatever happens."""
-    return deployment.replicas if deployment.autoscaler is None else deployment.autoscaler.floor
+def _kept(deployment: Deployment, asked_by: Deployment) -> int:
+    """Return the replicas that a deployment keeps whatever happens, when another asks for its accelerators."""
+    scaler = deployment.autoscaler
+    if scaler is None:
+        return deployment.replicas
+    prior = 0 if asked_by.autoscaler is None else asked_by.autoscaler.priority
+    return scaler.min_replicas if scaler.priority > prior else scaler.floor
 
 
 def _starved(scenario: Scenario, clusters: Mapping[str, Cluster]) -> Found:
@@ -79,17 +83,17 @@ def _starved(scenario: Scenario, clusters: Mapping[str, Cluster]) -> Found:
             each.name for each in scenario.deployments
             if deployment.prefill_by == each.name or each.prefill_by == deployment.name
         }  # fmt: skip
-        need, keep = max(1, _kept(deployment)) * size, 0
+        need, keep = max(1, _kept(deployment, deployment)) * size, 0
         for each in scenario.deployments:
             if each.on == deployment.on and each is not deployment:
-                kept = _most(each) if each.name in partners else _kept(each)
+                kept = _most(each) if each.name in partners else _kept(each, deployment)
                 keep += kept * each.parallelism.num_accelerators
         if need + keep > cluster.num_accelerators:
             with_all = f" (all that {', '.join(sorted(partners))} may have)" if partners else ""
             yield (
                 ("deployments", index, "autoscaler"),
-                f'"{deployment.name}" could wait for accelerators for ever: it needs at least {need}, and the others on '
-                f'"{cluster.name}" may keep {keep}{with_all} of its {cluster.num_accelerators}; lower somebody\'s '
+                f'"{deployment.name}" could wait for accelerators for ever: it needs at least {need}, and the others '
+                f'on "{cluster.name}" may keep {keep}{with_all} of its {cluster.num_accelerators}; lower somebody\'s '
                 "min_replicas or max_replicas, or give the cluster more nodes",
             )
 

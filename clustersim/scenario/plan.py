@@ -128,7 +128,9 @@ class DeploymentPlan:
         """Seconds to load a LoRA adapter from host memory."""
         deployment = self.deployment
         assert deployment.lora is not None
-        return load_s(deployment.lora, deployment.model, deployment.parallelism, deployment.formats, self.cluster.node)
+        return load_s(
+            deployment.lora, deployment.model, deployment.parallelism, deployment.formats, self.cluster.node
+        )
 
     def ability(self, workload: Workload) -> Ability | None:
         """Return how often this deployment's model is right at the tasks of a workload; None where nobody knows."""
@@ -220,7 +222,8 @@ def _prefill_problems(scenario: Scenario) -> Iterator[tuple[Key, str]]:
             yield (
                 key,
                 (
-                    f"{prefill.name} keeps KV in {prefill.formats.kv_cache}, {decode.name} in {decode.formats.kv_cache}; "
+                    f"{prefill.name} keeps KV in {prefill.formats.kv_cache}, "
+                    f"{decode.name} in {decode.formats.kv_cache}; "
                     "give both the same precision.kv_cache"
                 ),
             )

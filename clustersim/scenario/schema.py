@@ -9,8 +9,8 @@ from pydantic import Field
 from clustersim.cost.host import ServingEngineRef
 from clustersim.cost.speculation import Speculation
 from clustersim.economics.prices import Price
-from clustersim.hardware.link import LinkRef
 from clustersim.hardware.failures import Failure
+from clustersim.hardware.link import LinkRef
 from clustersim.hardware.node import NodeRef
 from clustersim.hardware.site import SiteRef
 from clustersim.kinds import OneOf, Value

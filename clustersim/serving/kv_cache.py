@@ -185,7 +185,7 @@ class KvCache:
             prefix = parent
 
     def publish(self, prefix: Prefix, tokens: int, users: int) -> None:
-        """Make whole blocks up to `tokens` tokens, which a sequence of the batch computes, a resident prefix or its part.
+        """Make whole blocks up to `tokens` tokens, which a sequence of the batch computes, a resident prefix or part.
 
         With users=1 that sequence goes on resting on it: its blocks change hands. With 0 it ends: the prefix is idle,
         and the sequence's own blocks beyond its prefix are still to be freed.

@@ -73,7 +73,7 @@ class ByTenant:
 
     The counters of Sheng et al. (OSDI 2024, algorithm 2): admitting a request adds its cost to its tenant's counter. A
     tenant that had nothing waiting is lifted to the least counter of those that have, or, where nobody waits, to that
-    of the tenant whose line emptied last: idle time earns nothing. `charged(request)` says whether it costs anything now.
+    of the tenant whose line emptied last: idle time earns nothing. `charged(request)` says if it costs anything now.
     """
 
     __slots__ = ("_charged", "_cost", "_count", "_last", "_lines", "_tenant", "counters")

@@ -108,7 +108,9 @@ class Handover:
 
     def stuck(self, front: Front) -> list[int]:
         """Return the requests that wait for a replica of one of the two deployments to come up."""
-        here = [(request, transit) for request, transit in self._stuck if self.transits.get(request) is transit]
+        here = [
+            (request, transit) for request, transit in self._stuck if self.transits.get(request) is transit
+        ]
         return [request for request, transit in here if transit.prefilled == (front is self.decode)]
 
     # ---- what replicas tell ----------------------------------------------------------------------------------

@@ -129,7 +129,7 @@ class Front:
     def queue(
         self, request: int, index: int, now: float, left: int | None = None, *, late: bool = False
     ) -> None:
-        """Queue a routed request at a replica when what slower tiers have of its prefix is there; see Replica.submit."""
+        """Queue a routed request at a replica when what slower tiers have of its prefix is there: Replica.submit."""
         if self.offload is not None and self.offload.load(request, index, now, left):
             return
         replica = self.replicas[index]

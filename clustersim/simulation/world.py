@@ -13,7 +13,14 @@ from simpy import Environment, Event
 from clustersim.network.flows import Flows
 from clustersim.network.interconnect import Interconnect
 from clustersim.network.place import Place
-from clustersim.records import LoadRecords, RequestRecords, RunRecords, SpanRecords, TaskRecords, TransferRecords
+from clustersim.records import (
+    LoadRecords,
+    RequestRecords,
+    RunRecords,
+    SpanRecords,
+    TaskRecords,
+    TransferRecords,
+)
 from clustersim.scenario.placement import Vacancies, place, vacancies
 from clustersim.scenario.plan import DeploymentPlan, deployments_of
 from clustersim.scenario.schema import Scenario

@@ -142,7 +142,11 @@ def _check(rows: Rows) -> None:
         with np.errstate(invalid="ignore"):
             sound = (column >= least) & (column == np.floor(column)) & (column <= MAX_TOKENS)
         texts = [f"{value:g} {name}" for value in column[~sound][:1]]
-        _refuse(rows, ~sound, f"{''.join(texts)}; a whole number of {least} or more, up to {MAX_TOKENS:g}, is needed")
+        _refuse(
+            rows,
+            ~sound,
+            f"{''.join(texts)}; a whole number of {least} or more, up to {MAX_TOKENS:g}, is needed",
+        )
     if rows.arrival_s is not None:
         with np.errstate(invalid="ignore"):
             sound = np.abs(rows.arrival_s) <= _MAX_TIME_S

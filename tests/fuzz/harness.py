@@ -24,7 +24,9 @@ def fuzz(load: Callable[[], Mapping[str, Any]]) -> None:
     try:
         import atheris
     except ImportError:
-        sys.exit("Atheris is not installed: pip install atheris (Linux, CPython), in an environment that has clustersim")
+        sys.exit(
+            "Atheris is not installed: pip install atheris (Linux, CPython), in an environment that has clustersim"
+        )
     with atheris.instrument_imports(include=["clustersim"]):
         tests = load()
     name = next(iter(tests))
@@ -33,6 +35,8 @@ def fuzz(load: Callable[[], Mapping[str, Any]]) -> None:
     elif len(sys.argv) > 1 and not sys.argv[1].startswith("-") and not Path(sys.argv[1]).exists():
         sys.exit(f'no test "{sys.argv[1]}"; choices: {", ".join(tests)}')
     print(f"fuzzing {name}; others: {', '.join(each for each in tests if each != name)}", file=sys.stderr)
-    defaults = [each for each in _DEFAULTS if not any(flag.startswith(each.split("=")[0]) for flag in sys.argv)]
+    defaults = [
+        each for each in _DEFAULTS if not any(flag.startswith(each.split("=")[0]) for flag in sys.argv)
+    ]
     atheris.Setup([sys.argv[0], *defaults, *sys.argv[1:]], tests[name].hypothesis.fuzz_one_input)
     atheris.Fuzz()

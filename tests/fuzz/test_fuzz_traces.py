@@ -68,7 +68,10 @@ def test_the_samples_are_sound(name: str, tmp_path: Path) -> None:
 
 
 @settings(max_examples=200)
-@given(st.sampled_from(sorted(TEXTS)).flatmap(lambda name: broken(TEXTS[name])), st.sampled_from(("auto", *FORMATS)))
+@given(
+    st.sampled_from(sorted(TEXTS)).flatmap(lambda name: broken(TEXTS[name])),
+    st.sampled_from(("auto", *FORMATS)),
+)
 def test_bytes_of_traces_broken(content: bytes, format: str) -> None:
     reads(content, format)
 
@@ -124,7 +127,11 @@ def test_values_of_traces_broken(content: tuple[bytes, str], named: bool) -> Non
 
 
 @settings(max_examples=150)
-@given(st.one_of(tables(TABLES), st.sampled_from(sorted(TABLES)).flatmap(lambda name: broken(TABLES[name].encode()))))
+@given(
+    st.one_of(
+        tables(TABLES), st.sampled_from(sorted(TABLES)).flatmap(lambda name: broken(TABLES[name].encode()))
+    )
+)
 def test_tables_of_lengths_broken(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "lengths.csv"

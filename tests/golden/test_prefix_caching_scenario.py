@@ -10,7 +10,15 @@ import pytest
 import clustersim as cs
 
 STORED = Path(__file__).parent / "prefix_caching.json"
-METRICS = ("completed", "goodput_frac", "p50_ttft_ms", "p99_ttft_ms", "p50_tpot_ms", "utilisation", "joules_per_output_token")
+METRICS = (
+    "completed",
+    "goodput_frac",
+    "p50_ttft_ms",
+    "p99_ttft_ms",
+    "p50_tpot_ms",
+    "utilisation",
+    "joules_per_output_token",
+)
 WAYS = {
     "neither": ("prefix_caching", ["deployments.chat.prefix_caching=false"]),
     "prefix caching": ("prefix_caching", []),
@@ -39,7 +47,11 @@ def test_prefix_caching_and_offload(update_golden: bool) -> None:
     assert cached["p50_ttft_ms"] < 0.8 * none["p50_ttft_ms"]
     assert offloaded["p50_ttft_ms"] < 0.8 * cached["p50_ttft_ms"]
     assert offloaded["prefix_hit_frac"] > 1.5 * cached["prefix_hit_frac"]
-    assert none["joules_per_output_token"] > cached["joules_per_output_token"] > offloaded["joules_per_output_token"]
+    assert (
+        none["joules_per_output_token"]
+        > cached["joules_per_output_token"]
+        > offloaded["joules_per_output_token"]
+    )
 
 
 def flat(value: object) -> object:

@@ -12,6 +12,7 @@ from clustersim import simulate
 from clustersim.records import FINISHED
 
 SEEDS = st.integers(0, 2**32 - 1)
+FIRST_COME = ("chunked_prefill", "prefill_first", "static_batch")
 
 
 @settings(max_examples=150)
@@ -50,7 +51,10 @@ def test_no_effect_comes_before_its_cause(seed: int) -> None:
         mine = runs["replica"] == index
         assert (runs["end_s"][mine] > runs["start_s"][mine]).all()
         assert (runs["start_s"][mine][1:] >= runs["end_s"][mine][:-1]).all(), "one run at a time"
-        assert (np.diff(rows["scheduled_s"][rows["replica"] == index]) >= 0).all(), "first come, first served"
+        if mix.scheduler.kind in FIRST_COME and not mix.adapter_slots:
+            assert (np.diff(rows["scheduled_s"][rows["replica"] == index]) >= 0).all(), (
+                "first come, first served"
+            )
 
 
 @settings(max_examples=50)
@@ -58,7 +62,8 @@ def test_no_effect_comes_before_its_cause(seed: int) -> None:
 def test_batches_keep_to_slots_and_budget(seed: int) -> None:
     mix = toy.draw_mix(np.random.default_rng(seed))
     runs = toy.serve(mix).runs
-    assert (runs["batch"] + runs["num_prefills"] <= mix.scheduler.max_num_seqs * mix.data_parallel).all()
+    sequences = runs["batch"] + runs["num_prefills"] + runs["num_stalled"]
+    assert (sequences <= mix.scheduler.max_num_seqs * mix.data_parallel).all()
     budget = mix.scheduler.max_step_tokens
     if budget is not None:
         prefill = runs["prefill_tokens"] > 0

@@ -51,7 +51,9 @@ def assert_same(runs: Played, steps: Played) -> None:
         for name in counts:
             np.testing.assert_array_equal(ours[name], theirs[name], err_msg=f"{table} {name}")
         for name in floats:
-            np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-9, atol=1e-12, err_msg=f"{table} {name}")
+            np.testing.assert_allclose(
+                ours[name], theirs[name], rtol=1e-9, atol=1e-12, err_msg=f"{table} {name}"
+            )
 
 
 def assert_ended(played: Played) -> None:
@@ -152,7 +154,10 @@ def assert_bytes(played: Played) -> None:
     np.testing.assert_allclose(moved["bytes"][come & fresh], prompt[come & fresh])
     goes_on = (rows["input_tokens"] + played.output)[request] * kv
     assert (moved["bytes"][come] >= prompt[come] - 1).all()
-    assert (moved["bytes"][come & (rows["status"][request] == FINISHED)] < goes_on[come & (rows["status"][request] == FINISHED)]).all()
+    assert (
+        moved["bytes"][come & (rows["status"][request] == FINISHED)]
+        < goes_on[come & (rows["status"][request] == FINISHED)]
+    ).all()
     first = [front.first_replica for front in world.fronts]
     for front in world.fronts:
         if front.handover is None:
@@ -161,7 +166,9 @@ def assert_bytes(played: Played) -> None:
         source, target = front.handover.prefill.first_replica, front.first_replica
         assert np.isin(moved["source"][mine], source + np.arange(len(front.handover.prefill.replicas))).all()
         assert np.isin(moved["target"][mine], target + np.arange(len(front.replicas))).all()
-        several = (rows["status"] == FINISHED) & (rows["deployment"] == front.plan.index) & (played.output > 1)
+        several = (
+            (rows["status"] == FINISHED) & (rows["deployment"] == front.plan.index) & (played.output > 1)
+        )
         several &= rows["num_retries"] == 0  # the last token may be all that was left to make
         assert set(np.flatnonzero(several)) <= set(request[come])
     assert len(first) == len(world.fronts)
@@ -190,7 +197,9 @@ def assert_accelerators(played: Played) -> None:
                     mine = (spans["replica"] >= first) & (spans["replica"] < first + len(life.states))
                     mine &= spans["state"] >= STARTING
                     changes += [(at, life.num_accelerators) for at in spans["start_s"][mine].tolist()]
-                    changes += [(at, -life.num_accelerators) for at in spans["end_s"][mine].tolist() if at == at]
+                    changes += [
+                        (at, -life.num_accelerators) for at in spans["end_s"][mine].tolist() if at == at
+                    ]
             held = np.cumsum([change for _, change in sorted(changes)])
             assert not len(held) or held.max() <= cluster.num_accelerators
 

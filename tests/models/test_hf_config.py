@@ -113,7 +113,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     broken.write_text('{"a": 1,\n "b": }', encoding="utf-8")
     with pytest.raises(InputError, match=r"broken\.json:2: not valid JSON"):
         load_model(str(broken))
-    with pytest.raises(InputError, match="does not exist|cannot be read"):
+    with pytest.raises(InputError, match="does not exist"):
         load_model("./nowhere/config.json")
 
 

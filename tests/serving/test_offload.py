@@ -15,6 +15,7 @@ import toy_tasks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clustersim.kinds import kinds
 from clustersim.records import CANCELLED, FINISHED, WAITING
 from clustersim.scenario.schema import Scenario
 from clustersim.simulation.world import World
@@ -69,7 +70,7 @@ def scenario(rng: np.random.Generator, shape: str, folder: Path) -> Scenario:
     paired = shape.endswith("pair")
     deployment = {
         "name": "serve", "model": "llama-3.1-8b", "on": "pool", "replicas": int(rng.integers(1, 3)),
-        "router": str(rng.choice(["round_robin", "least_outstanding_tokens"])), "serving_engine": toy_tasks.ENGINE,
+        "router": str(rng.choice(list(kinds("router")))), "serving_engine": toy_tasks.ENGINE,
         "scheduler": {"kind": "chunked_prefill", "max_num_seqs": int(rng.integers(1, 9)),
                       "token_budget": int(rng.choice([5, 50, 10000]))},
     }  # fmt: skip

@@ -35,7 +35,7 @@ def finished(result: Result) -> pd.DataFrame:
 
 def asks(at_s: float, num: int, **lengths: Any) -> dict[str, Any]:
     sizes = {"input": 200, "answer": 200, **lengths}
-    return {"name": f"asks-{at_s:g}", "arrivals": "all_at_once", "start": f"{at_s} s", "num_requests": num,
+    return {"name": f"asks-{at_s:g}", "arrivals": {"kind": "all_at_once", "at": f"{at_s} s"}, "num_requests": num,
             "lengths": {"kind": "fixed", **sizes}}  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def test_the_first_request_wakes_a_deployment_that_sleeps() -> None:
     waits = (finished(result)["scheduled_s"] - finished(result)["entered_s"]).tolist()
     store = load_link("object-store").bandwidth_bytes_per_s.value
     # Provision and warm-up of 1 s each, and between them the weights: from the store, then from the node's memory.
-    assert waits[0] == pytest.approx(2.0 + WEIGHTS_BYTES / store, rel=0.02)
+    assert waits[0] == pytest.approx(2.0 + WEIGHTS_BYTES / store, abs=0.2)
     assert 2.0 < waits[1] < 2.0 + 0.5 * WEIGHTS_BYTES / store
     assert result["cold_starts"] == 2
     assert on(result, "serve", 100.0, 190.0) == 0.0
@@ -93,7 +93,7 @@ def test_a_surge_of_starts_shares_the_store() -> None:
     made = toy.scenario(
         deployment={"replicas": 0, "startup": SOON, "autoscaler": {"kind": "scheduled", "max_replicas": 4,
                     "interval": "1 s", "times": [{"from": "0 s", "replicas": 4}]}},
-        workload={"num_requests": 20}, cluster={"count": 1, "remote_store": "object-store"},
+        workload={"num_requests": 20, "arrivals": {"kind": "all_at_once", "at": "9 s"}}, cluster={"count": 1, "remote_store": "object-store"},
     )  # fmt: skip
     one = simulate(asleep())
     four = simulate(made)
@@ -110,20 +110,21 @@ def shifting(priority: int = 0) -> Scenario:
         return {"name": name, "model": "llama-3.1-8b", "on": "pool", "replicas": 2, "autoscaler": scaler,
                 "startup": SOON, **more}  # fmt: skip
 
-    def half(name: str, start: int, inputs: int, outputs: int, rate: float) -> dict[str, Any]:
-        return {"name": name, "to": "decode", "start": f"{start} s", "num_requests": round(60 * rate),
-                "arrivals": {"kind": "poisson", "rate": f"{rate} req/s"},
+    def half(name: str, rates: list[str], inputs: int, outputs: int) -> dict[str, Any]:
+        return {"name": name, "to": "decode", "arrivals": {"kind": "rate_curve", "bins": {"width": "60 s", "rates": rates}},
                 "lengths": {"kind": "fixed", "input": inputs, "answer": outputs}}  # fmt: skip
 
     return Scenario.model_validate(
         {
-            "name": "shift", "warm_up": "none",
+            "name": "shift", "warm_up": "none", "horizon": "120 s",
             "fleet": [{"site": "us-iowa", "clusters": [{"name": "pool", "node": "hgx-h100", "count": 1}]}],
             "deployments": [
                 deployment("prefill", scaler={"target_requests": 4, "priority": priority}),
-                deployment("decode", scaler={"target_requests": 12}, prefill_by="prefill"),
+                deployment("decode", scaler={"target_requests": 12}, prefill_by="prefill",
+                           kv_transfer={"when": "at_the_end"}),
             ],
-            "workloads": [half("reads", 0, 30_000, 20, 5.0), half("writes", 60, 100, 1500, 12.0)],
+            "workloads": [half("reads", ["5 req/s", "0 req/s"], 30_000, 20),
+                          half("writes", ["0 req/s", "12 req/s"], 100, 1500)],
         }
     )  # fmt: skip
 

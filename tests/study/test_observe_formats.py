@@ -101,5 +101,5 @@ def test_what_cannot_be_used_is_told_with_its_line(tmp_path: Path) -> None:
     refused(write(tmp_path, SCRAPE.replace("0.76", "many")), "observed:12: vllm:inter_token", '"many"')
     refused(write(tmp_path, SCRAPE.replace("27915", "0")), "num_gpu_blocks")
     refused(write(tmp_path, "# TYPE vllm:x gauge\nvllm:x 1\n"), "holds no latency")
-    with pytest.raises(InputError, match="does not exist|cannot be read"):
+    with pytest.raises(InputError, match="does not exist"):
         read_observations(tmp_path / "absent.json")

@@ -22,12 +22,14 @@ class From(Value):
 class Scheduled(Autoscaler):
     """So many replicas at each time of day: KEDA's cron scaler.
 
-    It looks a cold start ahead, so that replicas are up when they are due. The run starts at midnight.
+    It looks a cold start ahead, so that replicas are up when they are due.
     """
 
     kind: Literal["scheduled"] = "scheduled"
     times: Annotated[tuple[From, ...], Field(min_length=1)]
     """In order of time; before the first of a day the last holds."""
+    start_s: Seconds = 0.0
+    """Time of day at which the simulation begins, as in a workload."""
     period_s: PositiveSeconds = DAY_S
     scale_down_after_s: Seconds = 0.0
     """Fewer replicas only if that is what it wanted for so long."""
@@ -54,8 +56,8 @@ class Scheduled(Autoscaler):
         return max(self.min_replicas, min(each.replicas for each in self.times))
 
     def at(self, time_s: float) -> int:
-        """Return the replicas that are due at a time."""
-        time = time_s % self.period_s
+        """Return the replicas that are due at a time of the run."""
+        time = (self.start_s + time_s) % self.period_s
         due = self.times[-1].replicas
         for each in self.times:
             if each.from_s <= time:

@@ -158,7 +158,10 @@ class _Trial:
         which = max(over, key=lambda name: over[name])
         if view.num_rejected:
             return float("inf"), "room for its longest sample in the KV cache", (view, self.plan, 0.0)
-        if load_of(self.plan, view, Held(self.plan.deployment.replicas, view.window_s), True).regime == "OVERLOADED":
+        if (
+            load_of(self.plan, view, Held(self.plan.deployment.replicas, view.window_s), True).regime
+            == "OVERLOADED"
+        ):
             return float("inf"), "a queue that does not grow", (view, self.plan, 0.0)
         made = world.records.column("thinking_tokens") + world.records.column("answer_tokens")
         return over[which], which, (view, self.plan, float(made.sum()) / len(arrival))
