@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 _SHOWN = 80  # characters of a name that is not known
+_LONGEST_PLACE = 400
 _COMPARED = 200  # longer names are near to none
 
 
@@ -18,7 +19,8 @@ class Problem:
     what: str
 
     def __str__(self) -> str:
-        text = f"{self.where}: {self.what}" if self.where else self.what
+        where = shortened(self.where, _LONGEST_PLACE)
+        text = f"{where}: {self.what}" if where else self.what
         return "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
 
 

@@ -15,8 +15,8 @@ from typing import Any, TypeVar, cast
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
-from clustersim import library
-from clustersim.errors import InputError, Problem, unknown
+from clustersim import library, text_file
+from clustersim.errors import InputError, Problem, shortened, unknown
 from clustersim.kinds import Value
 from clustersim.yaml_file import Document, Key, problems_of, read_yaml
 
@@ -85,11 +85,13 @@ def _found(node: Any, key: Key, document: Document) -> Any:
         return node
     place = document.place(key)
     beside = Path(place.file).parent / node if place.line else Path(node)
-    path = beside if beside.is_file() else Path(node)
-    if not path.is_file():
-        there = beside.parent.iterdir() if beside.parent.is_dir() else ()
+    path = beside if text_file.is_file(beside) else Path(node)
+    if text_file.exists(path) and (why := text_file.why_not(path)):
+        raise InputError([Problem(f"{place}: {'.'.join(map(str, key))}", f'"{shortened(node)}" {why}')])
+    if not text_file.is_file(path):
+        there = beside.parent.iterdir() if text_file.exists(beside.parent / ".") else ()
         files = [each.name for each in there if each.suffix in _ENDINGS]
-        what = unknown("file", node, files, str(beside.parent)) if files else f'no file "{node}"'
+        what = unknown("file", node, files, str(beside.parent)) if files else f'no file "{shortened(node)}"'
         raise InputError([Problem(f"{place}: {'.'.join(map(str, key))}", what)])
     return str(path.resolve())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from clustersim.json_file import read_json
 from clustersim.models.hf_architectures import READERS, REFUSED, ConfigKeys
 from clustersim.models.precision import from_quantization_config
 from clustersim.models.spec import ModelSpec
+from clustersim.text_file import exists, is_file
 
 _MAX_BYTES = 16e6
 
@@ -62,13 +64,13 @@ def load_model(name_or_path: str) -> ModelSpec:
     A path begins with ".", "/" or "~" or ends in ".json"; all else is a built-in's name in any case, with or
     without its organisation ("deepseek-ai/DeepSeek-R1"), or, failing that, a folder. Raises InputError.
     """
-    path = Path(name_or_path).expanduser()
+    path = Path(os.path.expanduser(name_or_path))
     if name_or_path.startswith((".", "/", "~")) or path.suffix == ".json":
-        return _read(path / "config.json" if path.is_dir() else path)
+        return _read(path if is_file(path) or not exists(path / "config.json") else path / "config.json")
     name = _names().get(name_or_path.rsplit("/", 1)[-1].lower())
     if name:
         return _built_in(name)
-    if (path / "config.json").is_file():
+    if is_file(path / "config.json"):
         return _read(path / "config.json")
     raise InputError(unknown("model", name_or_path, library.names("models"), see="clustersim list models"))
 
@@ -90,10 +92,12 @@ def _names() -> Mapping[str, str]:
 
 
 def _read(path: Path) -> ModelSpec:
-    name = path.resolve().parent.name if path.name == "config.json" else path.stem
     config, beside = _json(path), path.with_name("hf_quant_config.json")
-    if beside.is_file() and not config.get("quantization_config"):  # where NVIDIA ModelOpt writes it
-        stated = _json(beside).get("quantization", {})
+    name = path.resolve().parent.name if path.name == "config.json" else path.stem
+    if is_file(beside) and not config.get("quantization_config"):  # where NVIDIA ModelOpt writes it
+        stated = _json(beside).get("quantization")
+        if not isinstance(stated, dict):
+            raise InputError([Problem(f"{beside}: quantization", "is not a mapping of keys")])
         config["quantization_config"] = {
             "quant_algo": stated.get("quant_algo"),
             "kv_cache_scheme": stated.get("kv_cache_quant_algo"),

@@ -120,7 +120,7 @@ def _timelines(result: Result, plan: DeploymentPlan) -> list[Plot]:
             "y": {"title": axis, "range": [0, top] if top else None, "zero": True},
         }  # fmt: skip
 
-    replicas = plan.deployment.replicas
+    replicas = plan.max_replicas
     power, watts = _si_scale(float(frame["power_w"].max()) if len(frame) else 0.0)
     whole = "" if replicas == 1 else f", {replicas} replicas together"
     come = line("arrivals_per_s", "arrivals", "arrivals", "req/s")

@@ -136,7 +136,7 @@ def _process(replica: float) -> int:
 def _names(result: Result) -> Iterator[Event]:
     first = 0
     for plan in result.plans:
-        for index in range(plan.deployment.replicas):
+        for index in range(plan.max_replicas):
             pid = _process(first + index)
             name = f"{plan.deployment.name} / replica {index}"
             yield {"ph": "M", "name": "process_name", "pid": pid, "tid": 0, "args": {"name": name}}
@@ -155,7 +155,7 @@ def _names(result: Result) -> Iterator[Event]:
                 "tid": _REQUESTS,
                 "args": {"name": "requests"},
             }
-        first += plan.deployment.replicas
+        first += plan.max_replicas
 
 
 def _rows(columns: Sequence[NDArray[Any]]) -> Iterator[tuple[Any, ...]]:

@@ -197,9 +197,11 @@ def layout(plan: DeploymentPlan) -> str:
     parallelism = plan.deployment.parallelism
     chosen = parallelism.model_dump(exclude_defaults=True).items()
     ways = ", ".join(name if value is True else f"{name} {value}" for name, value in chosen)
-    replicas = plan.deployment.replicas
+    scaler = plan.deployment.autoscaler
+    replicas = plan.max_replicas
+    many = f"{replicas}" if scaler is None else f"{scaler.min_replicas} to {replicas}"
     each = f"{parallelism.num_accelerators} {plan.cluster.node.accelerator.name}"
-    return f"{replicas} replica{'s' if replicas > 1 else ''} of {each}" + (f" ({ways})" if ways else "")
+    return f"{many} replica{'s' if replicas > 1 else ''} of {each}" + (f" ({ways})" if ways else "")
 
 
 def shares(values: Mapping[str, float], least: float = 0.005) -> list[tuple[str, float]]:

@@ -119,7 +119,7 @@ def summarise(
         "tenants": by_tenant(scenario, served),
         "deployments": {plan.deployment.name: values for plan, values in zip(plans, every, strict=True)},
         "settings_without_effect": without_effect(plans, served) + unused_tiers(plans, stored),
-        "idle_accelerators": _idle(scenario, every),
+        "idle_accelerators": _idle(scenario, plans),
         "cpu_s": cpu_s,
     }
     if scenario.published:
@@ -336,11 +336,11 @@ def _together(every: list[dict[str, Any]], served: list[Served], scenario: Scena
     return values
 
 
-def _idle(scenario: Scenario, every: list[dict[str, Any]]) -> int:
-    """Return the accelerators that nobody ever held; those that deployments held in turn count once for each."""
+def _idle(scenario: Scenario, plans: list[DeploymentPlan]) -> int:
+    """Return the accelerators that no deployment may have."""
     total = sum(cluster.num_accelerators for fleet in scenario.fleet for cluster in fleet.clusters)
-    held: int = sum(values["num_accelerators"] for values in every)
-    return max(0, total - held)
+    most = sum(plan.max_replicas * plan.deployment.parallelism.num_accelerators for plan in plans)
+    return max(0, total - most)
 
 
 def _requests(scenario: Scenario, records: RequestRecords) -> pd.DataFrame:

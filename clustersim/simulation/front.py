@@ -352,7 +352,7 @@ class Front:
                         return
             left = self.retrying.pop(request)
             if over:
-                self._give_up(request, made, now)
+                self._give_up(request, made, self.world.env.now)
             else:
                 self.route(request, self.world.env.now, left)
 

@@ -6,7 +6,7 @@ More fleets than CI plays: `SERVING_DRAWS=5000 pytest tests/laws/test_serving_la
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +15,7 @@ import toy_ledger
 import toy_serving
 from toy_ledger import Played
 
+from clustersim.kinds import kinds
 from clustersim.records import (
     CANCELLED,
     CUT_OFF,
@@ -28,6 +29,8 @@ from clustersim.records import (
     UP,
     WAITING,
 )
+from clustersim.results.result import summarise
+from clustersim.scenario.plan import DeploymentPlan
 from clustersim.serving.replica import Replica
 
 #: Fleets, and how many tests they are dealt to.
@@ -116,6 +119,16 @@ def assert_causal(played: Played) -> None:
         assert (moved["end_s"][come] >= moved["start_s"][come]).all()
         finished = come & (rows["status"][request] == FINISHED)
         assert (moved["end_s"][finished] <= rows["finish_s"][request[finished]]).all()
+    first = rows["num_retries"] == 0
+    moved, loads = played.transfers, played.loads
+    mine = first[moved["request"]]
+    assert (moved["start_s"][mine] >= rows["scheduled_s"][moved["request"][mine]]).all(), (
+        "sent before it was computed"
+    )
+    mine = first[loads["request"]] & (loads["used_tokens"] > 0)
+    assert (loads["end_s"][mine] <= rows["scheduled_s"][loads["request"][mine]]).all(), (
+        "used before it was there"
+    )
     for replica in np.unique(played.runs["replica"]):
         own = played.runs["replica"] == replica
         starts, ends = played.runs["start_s"][own], played.runs["end_s"][own]
@@ -291,3 +304,60 @@ def happened(played: Played) -> Counter[str]:
         "several tiers": len(set(loads["tier"])) > 1,
     }  # fmt: skip
     return Counter(name for name, did in (*acted.items(), *played.ledger.happened.items()) if did)
+
+
+#: Mechanisms, with the share of fleets in which each must act: so that no law holds for want of what it is about.
+OFTEN, AT_TIMES, SELDOM = 0.15, 0.04, 0.005
+LEAST = {
+    "preempted": OFTEN, "evicted": OFTEN, "cached": OFTEN, "shed": AT_TIMES, "rejected": AT_TIMES,
+    "cancelled": AT_TIMES, "lost": AT_TIMES, "retried": OFTEN, "made in vain": AT_TIMES, "adapter loaded": OFTEN,
+    "passed over": AT_TIMES, "transfer": OFTEN, "transfer given up": SELDOM, "loaded from a tier": AT_TIMES,
+    "loaded in vain": SELDOM, "several tiers": SELDOM, "stalled": AT_TIMES, "no room in KV": OFTEN,
+    "cold start": OFTEN, "waits for accelerators": OFTEN, "drains": AT_TIMES, "cut off": AT_TIMES, "reclaim": SELDOM,
+    "renewed in place": OFTEN, "weights in host memory": AT_TIMES, "death": OFTEN,
+    "death while weights load": AT_TIMES, "death while draining": SELDOM,
+    "prefilling side dies with KV in flight": SELDOM, "decoding side dies with KV in flight": SELDOM,
+    "parked": OFTEN, "routed again": OFTEN, "goes on from what was streamed": AT_TIMES, "speculation": OFTEN,
+    "tasks": OFTEN, "priorities": OFTEN, "data parallel": OFTEN, "gateway": AT_TIMES, "two sites": OFTEN,
+}  # fmt: skip
+
+
+def test_the_fleets_do_what_they_are_there_for() -> None:
+    num = 250
+    every = [toy_ledger.play(toy_serving.draw(seed)) for seed in range(num)]
+    acted = sum((happened(played) for played in every), start=Counter())
+    assert {name: acted[name] / num for name, least in LEAST.items() if acted[name] < least * num} == {}
+    assert sum(len(played.output) for played in every) > 20 * num
+
+
+def test_the_fleets_have_every_kind_of_every_policy() -> None:
+    seen: dict[str, set[str]] = defaultdict(set)
+    for seed in range(400):
+        scenario = toy_serving.draw(seed).scenario
+        seen["failure"] |= {each.kind for each in scenario.failures}
+        seen["network"] |= {each.network.kind for fleet in scenario.fleet for each in fleet.clusters}
+        for name in ("scheduler", "router", "admission", "autoscaler", "speculation"):
+            parts = [getattr(each, name) for each in scenario.deployments]
+            seen[name] |= {part.kind for part in parts if part is not None}
+        for each in scenario.workloads:
+            seen["gateway"] |= {each.gateway.kind} if each.gateway else set()
+            seen["prefix"] |= {each.prefix.kind} if each.prefix else set()
+            seen["strategy"] |= {each.tasks.strategy.kind} if each.tasks else set()
+    seen["router"] &= seen.pop("gateway")
+    assert seen == {name: set(kinds(name)) for name in seen}
+
+
+def test_results_can_be_had_of_every_fleet() -> None:
+    """The records of any run are consistent enough for its result, in which nobody's tokens are missing."""
+    for seed in range(30):
+        played = toy_ledger.play(toy_serving.draw(seed))
+        world = played.world
+        plans = [DeploymentPlan(each.index, each.deployment, each.cluster, each.site) for each in world.plans]
+        stored = {
+            each.plan.index: each.offload.stored_bytes for each in world.fronts if each.offload is not None
+        }
+        result = summarise(
+            world.scenario, world.seed, plans, world.records, world.tasks, played.runs, world.first_replica, 0.0,
+            transfers=world.transfers, spans=world.spans, kv_loads=world.kv_loads, kv_stored=stored,
+        )  # fmt: skip
+        assert len(result.requests) == np.isfinite(played.rows["arrival_s"]).sum()

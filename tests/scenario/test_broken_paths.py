@@ -89,6 +89,51 @@ def test_a_chain_of_files_is_no_circle(
     )
 
 
+#: Model or engine -> what is said of line 9 or 11.
+NAMED = {
+    "model: pipe.json": "is a pipe or a device",
+    "model: ./pipe.json": "is a pipe or a device",
+    "model: ./folder": "is a folder",
+    "model: ./loop": "leads back to itself",
+    "model: /dev/zero": "is a pipe or a device",
+    "model: ~nobody-of-this-name/config.json": "does not exist",
+    "model: " + "x" * 5000: 'no model "xxx',
+    "model: ./" + "x" * 5000: "too long",
+    "model: thesis/thesis.json": "does not exist",
+    "model: {architectures: 5}": "architecture",
+    "model: words.json": "words.json:1: not valid JSON",
+    "model: list.json": "is not a mapping",
+    "model: deep.json": "nested too deeply",
+    "model: latin.json": "latin.json:1: is not UTF-8",
+    "serving_engine: ./pipe.yaml": "is a pipe or a device",
+    "serving_engine: ./folder": "is a folder",
+    "serving_engine: ./none.yaml": "none.yaml",
+    "serving_engine: ./" + "x" * 5000: "no file",
+    "serving_engine: mine.yaml": "mine.yaml:",
+}
+
+
+@pytest.mark.parametrize("named", NAMED, ids=lambda named: named[:30])
+def test_no_model_and_no_engine(
+    named: str, mine: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo("pipe.json")
+    os.mkfifo("pipe.yaml")
+    Path("words.json").write_text("hello")
+    Path("list.json").write_text("[1]")
+    Path("deep.json").write_text("[" * 20_000)
+    Path("latin.json").write_bytes(b'"\xff"')
+    old = "model: llama-3.1-8b" if named.startswith("model") else "on: pool"
+    Path("asked.yaml").write_text(
+        GOOD.replace(old, f"{'' if 'model' in old else 'on: pool' + chr(10) + '    '}{named}")
+    )
+    line = refusal(
+        ["check", "asked.yaml"], capsys, monkeypatch, lines=6 if named.endswith("mine.yaml") else 1
+    )
+    assert line.startswith(f"asked.yaml:{9 if 'model' in old else 11}: deployments.0."), line
+    assert NAMED[named] in line, line
+
+
 OUTS = {
     "mine.yaml": "is a file; give a folder",
     "mine.yaml/out": "Not a directory",

@@ -46,5 +46,8 @@ class LongestPrefixMatch(Continuous):
         return super().plan(batch)
 
     def open_to_arrivals(self, batch: Batch) -> bool:
-        """Return whether a slot is free: whoever comes may be first."""
-        return self.slots(batch) > 0
+        """Return whether a slot is free, as whoever comes may be first, or who waits is ordered anew with whoever comes.
+
+        Among those who have as much in cache the order stays: it depends on what was cached at each step before.
+        """
+        return self.slots(batch) > 0 or len(batch.waiting) < self.max_ordered
