@@ -99,6 +99,11 @@ def _draw(rng: np.random.Generator, shape: str) -> Scenario:
     paired, tasks = shape.endswith("pair"), shape.startswith("tasks")
     names = ["prefill", "serve"] if paired else ["serve", "other"] if shape == "two" else ["serve"]
     deployments = [deployment(rng, name) for name in names]
+    contend = shape == "two" and bool(rng.random() < 0.7)
+    if contend:  # one node with room for two replicas, whom the first deployment takes from the second
+        for priority, each in enumerate(deployments):
+            each |= {"parallelism": {"tp": 4}, "replicas": priority}
+            each["autoscaler"] = {**scaler(rng, 2), "min_replicas": 0, "priority": priority}
     if paired:
         when = str(rng.choice(["layer_by_layer", "at_the_end"]))
         deployments[1] |= {"prefill_by": "prefill", "kv_transfer": {"when": when}}
@@ -108,7 +113,7 @@ def _draw(rng: np.random.Generator, shape: str) -> Scenario:
     data = {
         "name": "toy", "warm_up": "none", "seed": int(rng.integers(1 << 30)), "horizon": "2 s",
         "fleet": [{"site": "us-iowa", "clusters": [
-            {"name": "pool", "node": "hgx-h100", "count": int(rng.integers(1, 4))}]}],
+            {"name": "pool", "node": "hgx-h100", "count": 1 if contend else int(rng.integers(1, 4))}]}],
         "deployments": deployments, "workloads": workloads, "updates": updates,
         "failures": [failure(rng) for _ in range(rng.integers(0, 3))],
     }  # fmt: skip

@@ -221,7 +221,7 @@ class KvCache:
         while (over := self.used + self.idle - self.num_blocks) > 0:
             prefix = next(iter(self._idle))
             start, end = prefix.start, prefix.held
-            keep = prefix.cut(end - over * self.block_size)
+            keep = prefix.cut(end - over * self.block_size) if over < prefix.blocks else start
             if self.below is not None and end > start and not prefix.dropped:
                 self.below.take(prefix, max(start, keep), end)
             if keep > start:

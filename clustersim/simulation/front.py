@@ -324,9 +324,9 @@ class Front:
             if made is None:
                 made = streamed
                 front.unload(request, replica)
-            front.retry(request, made, now)
+            front.retry(request, made)
 
-    def retry(self, request: int, made: int, now: float) -> None:
+    def retry(self, request: int, made: int) -> None:
         """Send a request again after a while, or give it up; `made` output tokens were streamed before."""
         records, policy = self.records, self.plan.deployment.retries
         over = records.num_retries[request] >= policy.max_retries

@@ -26,7 +26,8 @@ class Beginnings:
         """Keys of its edges are numbers from here on: another workload's edges are others."""
         self._known: dict[int, dict[Hashable, Prefix | None]] = {}
         """Replica -> edge, or (edge, adapter) -> its prefix there; None for less than a block."""
-        self._cuts: dict[tuple[int, int], Sequence[int]] = {}
+        self._whole: dict[int, list[int]] = {}
+        """Block size -> radix.node_ends in whole blocks."""
         self._holders: dict[Hashable, list[int]] = {}
         """Edge, or (edge, adapter) -> the replicas that have seen it, of which some still have it."""
 
@@ -44,12 +45,13 @@ class Beginnings:
                 prefix = known[name]
                 break
             depth -= 1
+        whole = self._whole.get(block_size) or self._in_blocks(block_size)
+        first, last = self.radix.first, self.radix.last
         for edge in path[depth:]:
             name = edge if adapter < 0 else (edge, adapter)
-            tokens = self.radix.ends[edge] // block_size * block_size
-            if tokens > (prefix.tokens if prefix else 0):
-                cuts = self._cut(edge, block_size)
-                prefix = Prefix(prefix, (self.first_key + edge, adapter), tokens, cuts)
+            ends = whole[first[edge] : last[edge] + 1]
+            if ends[-1] > (prefix.tokens if prefix else 0):
+                prefix = Prefix(prefix, (self.first_key + edge, adapter), ends[-1], ends)
             known[name] = prefix
             if prefix is not None:
                 self._holders.setdefault(name, []).append(replica)
@@ -93,11 +95,7 @@ class Beginnings:
             path.pop()
         return path
 
-    def _cut(self, edge: int, block_size: int) -> Sequence[int]:
-        """Return the ends of an edge's nodes in whole blocks, equal ones once; none for a single node."""
-        found = self._cuts.get((edge, block_size))
-        if found is None:
-            ends = self.radix.node_ends(edge)
-            whole = (ends // block_size * block_size).tolist() if len(ends) > 1 else []
-            found = self._cuts[edge, block_size] = tuple(dict.fromkeys(whole))
-        return found
+    def _in_blocks(self, block_size: int) -> list[int]:
+        whole: list[int] = (self.radix.node_ends // block_size * block_size).tolist()
+        self._whole[block_size] = whole
+        return whole

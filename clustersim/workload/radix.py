@@ -25,19 +25,15 @@ class Radix:
     offsets: list[int]
     edges: list[int]
     ends: list[int]
-    _node_ends: IntArray = field(repr=False)
+    node_ends: IntArray = field(repr=False)
     """Tokens up to the end of each node that inputs pass (m,), in their order."""
-    _first: list[int] = field(repr=False)
-    _last: list[int] = field(repr=False)
+    first: list[int] = field(repr=False)
+    last: list[int] = field(repr=False)
     """Places there of each edge's first and last node."""
 
     def path(self, row: int) -> list[int]:
         """Return the edges of one input; none for -1."""
         return self.edges[self.offsets[row] : self.offsets[row + 1]] if row >= 0 else []
-
-    def node_ends(self, edge: int) -> IntArray:
-        """Return the tokens of an input up to the end of each node of an edge."""
-        return self._node_ends[self._first[edge] : self._last[edge] + 1]
 
 
 def radix(table: Prefixes) -> Radix:

@@ -102,7 +102,7 @@ def test_runs_equal_steps_and_nobody_is_forgotten(shape: str) -> None:
 
 def test_the_mixes_do_what_they_are_there_for() -> None:
     happened: Counter[str] = Counter()
-    for seed in range(150):
+    for seed in range(220):
         auditor = toy_fleet.Auditor()
         played = auditor.play(toy_fleet.mix(seed, SHAPES[seed % len(SHAPES)]))
         rows, states = played.rows, toy_fleet.spans_of(played)["state"]

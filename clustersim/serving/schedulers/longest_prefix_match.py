@@ -46,7 +46,7 @@ class LongestPrefixMatch(Continuous):
         return super().plan(batch)
 
     def open_to_arrivals(self, batch: Batch) -> bool:
-        """Return whether a slot is free, as whoever comes may be first, or who waits is ordered anew with whoever comes.
+        """Return whether whoever comes may be first, a slot being free, or is ordered with those who wait.
 
         Among those who have as much in cache the order stays: it depends on what was cached at each step before.
         """
