@@ -9,6 +9,7 @@ import numpy as np
 import toy
 import toy_tasks
 
+from clustersim.kinds import kinds
 from clustersim.records import CUT_OFF, DRAINING, QUEUED, STARTING, UP
 from clustersim.scenario.operability import operation_problems
 from clustersim.scenario.plan import DeploymentPlan
@@ -81,8 +82,23 @@ def deployment(rng: np.random.Generator, name: str, **more: Any) -> dict[str, An
     return made
 
 
+def _policies(rng: np.random.Generator, name: str) -> dict[str, Any]:
+    """Return any scheduler, router and tiers of the KV cache."""
+    schedulers = [kind for kind in kinds("scheduler") if name == "serve" or kind != "static_batch"]
+    routers = ("round_robin", "power_of_two", "kv_aware", "prefix_aware", "session_affine", "slo_aware")
+    tiers = [
+        {"where": where, "capacity": f"{131072 * 16 * int(rng.choice([4, 200]))} B",
+         "store": str(rng.choice(["when_evicted", "when_computed"]))}
+        for where in ("host_memory", "remote_store") if rng.random() < 0.4
+    ]  # fmt: skip
+    return {
+        "scheduler": {"kind": str(rng.choice(schedulers)), "max_num_seqs": int(rng.integers(1, 9))},
+        "router": str(rng.choice(routers)), "kv_tiers": tiers,
+    }  # fmt: skip
+
+
 def draw(seed: int, shape: str) -> Scenario:
-    """Return a fleet of a shape (one, two, pair, tasks, tasks_pair) whose plan has no problem."""
+    """Return a fleet of a shape (one, two, pair, tasks, tasks_pair; mixed: all other policies, too) without problems."""
     for attempt in range(100):
         scenario = _draw(np.random.default_rng([seed, attempt]), shape)
         if not list(operation_problems(scenario)) and _fits(scenario):
@@ -96,7 +112,7 @@ def _fits(scenario: Scenario) -> bool:
 
 
 def _draw(rng: np.random.Generator, shape: str) -> Scenario:
-    paired, tasks = shape.endswith("pair"), shape.startswith("tasks")
+    paired, tasks, mixed = shape.endswith("pair"), "tasks" in shape, shape.startswith("mixed")
     names = ["prefill", "serve"] if paired else ["serve", "other"] if shape == "two" else ["serve"]
     deployments = [deployment(rng, name) for name in names]
     contend = shape == "two" and bool(rng.random() < 0.7)
@@ -108,6 +124,15 @@ def _draw(rng: np.random.Generator, shape: str) -> Scenario:
         when = str(rng.choice(["layer_by_layer", "at_the_end"]))
         deployments[1] |= {"prefill_by": "prefill", "kv_transfer": {"when": when}}
     workloads = [_workload(rng, name, tasks) for name in names if not (paired and name == "prefill")]
+    if mixed:
+        deployments = [each | _policies(rng, each["name"]) for each in deployments]
+        admission = rng.choice(["accept_all", "queue_limit", "slo_aware", "deadline"])
+        if not (paired and admission == "deadline"):
+            limit = {"max_outstanding": 6} if admission == "queue_limit" else {}
+            deployments[-1]["admission"] = {"kind": str(admission), **limit}
+        workloads[0]["slo"] = {"ttft": f"{rng.choice([0.02, 0.2])} s"}
+        if not tasks:
+            workloads[0]["prefix"] = {"kind": "shared_system_prompt", "num_prompts": 3, "tokens": 70}
     updates = [{"deployment": str(rng.choice(names)), "at": f"{rng.uniform(0, 0.4)} s",
                 "max_unavailable": int(rng.integers(1, 3))} for _ in range(rng.integers(0, 2))]  # fmt: skip
     data = {

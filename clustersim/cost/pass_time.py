@@ -23,6 +23,8 @@ from clustersim.models.step import Numbers, RankShape
 _PER_OCTAVE = 4
 _BATCHES_AT_ONCE = 32
 _PROMPTS_KEPT = 1 << 16
+#: Measured kernels take a step in time where one more token needs another tile of 128.
+_TILES = 128 * np.arange(1, 33)
 
 
 class PassTime:
@@ -175,7 +177,7 @@ class PassTime:
         """Return the seconds of the operators that depend on this number alone (of a piece), outside a graph."""
         curve = self._single.get((varies, piece))
         if curve is None:
-            knots = np.concatenate([[0], octaves(1, 1 << 24)])
+            knots = np.unique(np.concatenate([[0], octaves(1, 1 << 24), _TILES, _TILES + 1]))
             numbers, nothing = knots.astype(np.float64), np.zeros(len(knots))
             field = {"keys": "prefill_keys"}.get(varies, varies)
             rank = RankShape(*[nothing] * 8)._replace(**{field: numbers})
