@@ -186,6 +186,8 @@ def _workload(rng: np.random.Generator, name: str, to: Any, shape: dict[str, Any
                 "kind": "trace",
                 "thinking_share": {"kind": "uniform", "low": 0.0, "high": 0.9},
             }
+            if "concurrency" not in made["arrivals"] and rng.random() < 0.4:
+                del made["arrivals"]  # they come as in the trace
         else:
             made["prefix"] = part(rng, "prefix", num_prompts=int(rng.integers(3, 11)))
     if rng.random() < shape["tasks"]:
@@ -226,7 +228,8 @@ def _draw(rng: np.random.Generator) -> dict[str, Any]:
     crowded = operated and several and rng.random() < 0.35  # more is wanted than there is
     clusters = ["pool", "far"][: 1 + int(rng.random() < 0.35)]
     shape = {
-        "clusters": clusters, "reuse": reuse, "crowded": crowded, "longest": int(rng.choice([130, 250, 400])), "tasks": float(rng.choice([0, 0.3, 0.3 if reuse else 1])),
+        "clusters": clusters, "reuse": reuse, "crowded": crowded, "longest": int(rng.choice([130, 250, 400])),
+        "tasks": float(rng.choice([0, 0.3, 0.3 if reuse else 1])),
         "tiers": 0.9 if reuse else 0.2, "store": int(rng.choice([30, 100, 1000])),
         "lora": {"max_loras": int(rng.integers(1, 4)), "rank": 8} if rng.random() < 0.5 else None,
     }  # fmt: skip

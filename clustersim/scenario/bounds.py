@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
+
 from clustersim.scenario.schema import Scenario
 from clustersim.workload.arrivals import Arrivals
 from clustersim.workload.arrivals.all_at_once import AllAtOnce
 from clustersim.workload.arrivals.closed_loop import ClosedLoop
+from clustersim.workload.arrivals.rate_curve import RateCurve
 from clustersim.workload.arrivals.trace import TraceArrivals
 from clustersim.workload.generate import MAX_REQUESTS
 from clustersim.workload.workload import Workload
@@ -60,14 +63,21 @@ def _workload(key: Key, workload: Workload, horizon_s: float | None) -> Iterator
                 (*key, *name),
                 f"{arrivals.kind} arrivals never end: give the workload `num_requests` or the scenario a `horizon`",
             )
-        rate = float(getattr(arrivals, "rate_per_s", 0.0) or getattr(arrivals, "mean_rate_per_s", 0.0))
-        expected = rate * workload.rate_scale * (horizon_s or 0.0)
+        expected = _rate_per_s(arrivals) * workload.rate_scale * (horizon_s or 0.0)
         if min(expected, math.inf if num is None else num) > MAX_REQUESTS:
             yield (
                 (*key, *name),
                 f"makes {expected:,.0f} requests until the horizon; {MAX_REQUESTS:,} can be simulated: "
                 "lower the rate or the horizon",
             )
+
+
+def _rate_per_s(arrivals: Arrivals) -> float:
+    """Return the mean rate of open arrivals, 0 where they have none."""
+    if isinstance(arrivals, RateCurve):
+        curve = arrivals.curve()
+        return float(np.average((curve.left + curve.right) / 2, weights=np.diff(curve.edges_s)))
+    return float(getattr(arrivals, "rate_per_s", 0.0) or getattr(arrivals, "mean_rate_per_s", 0.0))
 
 
 def _open(workload: Workload) -> Iterator[tuple[Key, Arrivals]]:

@@ -16,7 +16,8 @@ from clustersim.records import CANCELLED, FINISHED, LOST, QUEUED, REJECTED, SHED
 TIMES = ("arrival_s", "entered_s", "scheduled_s", "first_token_s", "first_answer_s", "finish_s")
 COUNTS = ("cached_tokens", "replica", "num_preemptions", "num_retries", "lost_tokens", "status", "thinking_tokens",
           "answer_tokens")  # fmt: skip
-SHAPES = ("one", "two", "pair", "tasks", "tasks_pair")
+PLAIN = ("one", "two", "pair", "tasks", "tasks_pair")
+SHAPES = (*PLAIN, "mixed", "mixed_pair", "mixed_tasks", "mixed_tasks_pair")
 
 
 def check(played: toy_tasks.Played) -> None:
@@ -104,7 +105,7 @@ def test_the_mixes_do_what_they_are_there_for() -> None:
     happened: Counter[str] = Counter()
     for seed in range(220):
         auditor = toy_fleet.Auditor()
-        played = auditor.play(toy_fleet.mix(seed, SHAPES[seed % len(SHAPES)]))
+        played = auditor.play(toy_fleet.mix(seed, PLAIN[seed % len(PLAIN)]))
         rows, states = played.rows, toy_fleet.spans_of(played)["state"]
         happened += Counter(
             {

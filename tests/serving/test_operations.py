@@ -318,6 +318,32 @@ def test_transfers_wait_for_a_dead_link_and_go_slower_on_a_weak_one() -> None:
         assert result["retries"] == 0
 
 
+def test_overlapping_failures_of_a_link_end_when_the_last_is_repaired() -> None:
+    """A dead link for 9 s, within which a weak one comes and goes: all is as if the link were dead for 9 s."""
+    dead = {"kind": "link", "at": ["0.3 s"], "repair": "9 s"}
+    both = [dead, dead, *[{"kind": "link", "at": ["2 s"] * 3, "repair": "1 s", "left_frac": 0.5}] * 2]
+    ends = [pair(failures).requests["finish_s"].max() for failures in ([dead, dead], both)]
+    assert ends[0] == pytest.approx(ends[1], rel=1e-9)
+
+
+def test_a_replica_that_spans_nodes_dies_of_a_dead_link() -> None:
+    def spanning(left: float, count: int) -> Result:
+        return simulate(
+            toy.scenario(
+                deployment={"model": "llama-3.1-70b", "parallelism": {"tp": 8, "pp": 2}, "startup": SOON},
+                workload=asks(0.0, 4, answer=1000) | {"name": "asks"},
+                cluster={"count": count},
+                failures=[{"kind": "link", "at": ["3 s"], "repair": "60 s", "left_frac": left}],
+            )
+        )
+
+    weak, dead, elsewhere = spanning(0.5, 2), spanning(0.0, 2), spanning(0.0, 4)
+    assert weak["retries"] == 0
+    assert dead["retries"] == 4
+    assert finished(dead)["finish_s"].max() > 63.0, "no other nodes: it waits for the repair"
+    assert finished(elsewhere)["finish_s"].max() < 63.0
+
+
 @pytest.mark.parametrize("when", ["layer_by_layer", "at_the_end"])
 @pytest.mark.parametrize("at", ["0.25 s", "0.9 s", "2.0 s"])
 def test_both_sides_of_a_pair_may_die_with_kv_on_the_way(when: str, at: str) -> None:
