@@ -6,9 +6,10 @@ times in these are scaled to those of the toys. No two times are made equal: rep
 
 from __future__ import annotations
 
+import atexit
 import json
+import shutil
 import tempfile
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,10 +20,10 @@ from typing import Any
 import numpy as np
 import toy
 import toy_tasks
-from pydantic import ValidationError
+from toy_parts import failure, part, scaler, seconds
 
 from clustersim.cost.curve import Curve
-from clustersim.kinds import Part, Value, kinds
+from clustersim.kinds import Part
 from clustersim.models.layout import Parallelism
 from clustersim.scenario.adapters import adapter_problems
 from clustersim.scenario.admission import admission_problems
@@ -39,67 +40,7 @@ WEIGHTS_BYTES = 2e8
 KV_BYTES = 131072
 PER_NODE = 8
 _FOLDER = Path(tempfile.mkdtemp(prefix="clustersim-toy-traces-"))
-#: Times that do not add up to one another, few enough that their texts are read once: 10 us to 10 s.
-_TIMES = np.sort(np.exp(np.random.default_rng(7).uniform(np.log(1e-5), np.log(10), 900)))
-
-
-def seconds(rng: np.random.Generator, low: float, high: float) -> str:
-    """Return a time in between; never the one of another call but by a rare chance."""
-    first, last = bisect_left(_TIMES, low), bisect_right(_TIMES, high)
-    return f"{_TIMES[rng.integers(first, last)]:.12f} s"
-
-
-# ---- parts -----------------------------------------------------------------------------------------------------------
-
-
-def part(rng: np.random.Generator, family: str, scale: float = 1.0, **changes: int) -> Any:
-    """Return a part of any kind of a family: an example, its times scaled, with changes to fields that it has."""
-    kind = kinds(family)[str(rng.choice(list(kinds(family))))]
-    example: dict[str, Any] = kind.examples[rng.integers(len(kind.examples))]
-    own = {name: value for name, value in changes.items() if name in kind.model_fields}
-    try:
-        made = kind.model_validate({**example, **own})
-    except ValidationError:  # the changes do not go with the example
-        made = kind.model_validate(example)
-    return scaled(made, scale)
-
-
-def scaled(value: Any, scale: float) -> Any:
-    """Return a value with all its times multiplied, and all its rates divided."""
-    if isinstance(value, tuple):
-        return tuple(scaled(each, scale) for each in value)
-    if not isinstance(value, Value):
-        return value
-    changes = {}
-    for name in type(value).model_fields:
-        given = getattr(value, name)
-        if isinstance(given, float) and name.endswith("_per_s"):
-            changes[name] = given / scale
-        elif isinstance(given, float) and name.endswith("_s"):
-            changes[name] = given * scale
-        elif isinstance(given, Value | tuple):
-            changes[name] = scaled(given, scale)
-    return value.model_copy(update=changes)
-
-
-def _scaler(rng: np.random.Generator, most: int) -> Part:
-    """Return an autoscaler that looks every few steps."""
-    made = part(rng, "autoscaler", max_replicas=most, min_replicas=int(rng.integers(0, 2)),
-                priority=int(rng.integers(0, 4)))  # fmt: skip
-    return scaled(made, float(rng.uniform(0.005, 0.08)) / made.interval_s)
-
-
-def _failure(rng: np.random.Generator) -> dict[str, Any]:
-    """Return a failure of any kind, at times or at random."""
-    name = str(rng.choice(list(kinds("failure"))))
-    example: Any = kinds("failure")[name].examples
-    more = {key: value for key, value in example[rng.integers(len(example))].items()
-            if key not in ("at", "mtbf", "repair")}  # fmt: skip
-    when: dict[str, Any] = {"at": [seconds(rng, 0.005, 0.4) for _ in range(rng.integers(1, 5))]}
-    if rng.random() < 0.3:  # so that all accelerators of a replica are whole together for most of the time
-        when, more["repair"] = {"mtbf": seconds(rng, 2, 8)}, seconds(rng, 0.01, 0.04)
-    return {"kind": name, "repair": seconds(rng, 0.01, 0.3), **when, **more}
-
+atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
 
 # ---- the fleet -------------------------------------------------------------------------------------------------------
 
@@ -134,11 +75,11 @@ def _deployment(
     if made["prefix_caching"] and rng.random() < shape["tiers"]:
         made["kv_tiers"] = _tiers(rng, shape["store"])
     if operated and rng.random() < 0.6:
-        made["autoscaler"] = _scaler(rng, most)
+        made["autoscaler"] = scaler(rng, most)
         if rng.random() < 0.25:
             made["replicas"] = 0
     if shape["crowded"]:
-        made |= {"parallelism": {"tp": 4}, "replicas": 1, "on": "pool", "autoscaler": _scaler(rng, 2)}
+        made |= {"parallelism": {"tp": 4}, "replicas": 1, "on": "pool", "autoscaler": scaler(rng, 2)}
     return made
 
 
@@ -270,7 +211,7 @@ def _draw(rng: np.random.Generator) -> dict[str, Any]:
             if "gateway" in each and "tasks" not in each:
                 each["gateway_site"] = "us-iowa"
     if operated:
-        data["failures"] = [_failure(rng) for _ in range(rng.integers(0, 5))]
+        data["failures"] = [failure(rng) for _ in range(rng.integers(0, 5))]
         data["updates"] = [{"deployment": str(rng.choice([each["name"] for each in made])),
                             "at": seconds(rng, 0.005, 0.4), "max_unavailable": int(rng.integers(1, 3))}
                            for _ in range(rng.integers(0, 2))]  # fmt: skip
