@@ -6,6 +6,7 @@ Inside: seconds, bytes, FLOP, watts, joules, dollars, grams, litres, metres. GB 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
@@ -257,13 +258,16 @@ DAY_S = 86400.0
 KWH_J = 3.6e6
 
 
+_SCALES = tuple(zip((10.0**n for n in range(-9, 25, 3)), ("n", "u", "m", "", *"kMGTPEZY"), strict=True))
+#: From where on a number takes each prefix: what rounds to 1000 takes the next.
+_FROM = [scale * 0.9995 for scale, _ in _SCALES]
+
+
 def si(value: float, unit: str = "", digits: int = 3) -> str:
     """Return a number with an SI prefix for people: 3.35e12, "B/s" gives "3.35 TB/s"."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g} {unit}".strip()
-    prefixes = [(1e24, "Y"), (1e21, "Z"), (1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"),
-                (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n")]  # fmt: skip
-    scale, prefix = next((each for each in prefixes if abs(value) >= each[0] * 0.9995), prefixes[-1])
+    scale, prefix = _SCALES[max(0, bisect_right(_FROM, abs(value)) - 1)]
     return f"{value / scale:.{digits}g} {prefix}{unit}".strip()
 
 

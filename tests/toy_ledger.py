@@ -86,9 +86,9 @@ class Ledger:
             if routed[request] > 1:
                 self.happened["routed again"] += 1
                 self.happened["goes on from what was streamed"] += left is not None
-            parked = len(front.parked)
+            parked = len(front.parking.left)
             route(request, now, left)
-            self.happened["parked"] += len(front.parked) > parked
+            self.happened["parked"] += len(front.parking.left) > parked
 
         front.load, front.route = loaded, was_routed  # type: ignore[method-assign]
         if offload is not None:

@@ -18,7 +18,7 @@ from clustersim.scenario.plan import DeploymentPlan
 from clustersim.scenario.schema import Scenario
 from clustersim.serving.kv_cache import KvCache
 from clustersim.serving.replica import Replica
-from clustersim.simulation.tasks import Client
+from clustersim.simulation.client import Client
 from clustersim.simulation.world import World
 
 TICK_S = toy.TICK_S

@@ -90,7 +90,8 @@ def quantile_curve(values: Floats, name: str, color: str, say: Callable[[float],
 def _quantiles(size: int) -> Floats:
     """Return shares from 0 to 1, closer together towards the tail."""
     body = np.linspace(0.0, 0.95, 200)
-    tail = 1 - np.geomspace(0.05, max(1e-5, 0.5 / size), 150)
+    points = min(150, max(3, size // 20))  # a tail of so many values has no more to show
+    tail = 1 - np.geomspace(0.05, max(1e-5, 0.5 / size), points)
     return np.concatenate([body, tail[1:], [1.0]])
 
 

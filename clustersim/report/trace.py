@@ -1,13 +1,16 @@
 """A run as a trace for Perfetto (ui.perfetto.dev) or chrome://tracing.
 
-Format: Trace Event Format, Google, 2016. Times are simulated microseconds. Requests of a task bear its name, by which
-viewers group them; below it stands what each was for the task, by which they are coloured.
+Format: Trace Event Format, Google, 2016, by which events need not come in order of time: they stand replica by replica
+and request by request. Times are simulated microseconds. Requests of a task bear its name, by which viewers group them;
+below it stands what each was for the task, by which they are coloured.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -31,13 +34,13 @@ _PHASES = (
 )
 #: Colours of roles where a viewer knows Chrome's names; Perfetto colours by the role itself.
 _COLOURS = {"useful": "good", "candidate": "grey", "check": "yellow", "cancelled": "terrible"}
-#: Events as text, for they are many: what `%` fills in is a number, or a name that needs no escape.
+#: Events as text, for they are many: what `%` fills in is a number, a time as text, or a name that needs no escape.
 _SLICE = (
-    '{"ph":"X","name":"%s","cat":"step","pid":%d,"tid":1,"ts":%d.%03d,"dur":%d.%03d,"args":{"steps":%d,"batch":%d,'
+    '{"ph":"X","name":"%s","cat":"step","pid":%d,"tid":1,"ts":%s,"dur":%s,"args":{"steps":%d,"batch":%d,'
     '"context_tokens":%d,"prefill_tokens":%d,"prefills":%d,"output_tokens":%d}}'
 )
 _COUNTERS = ",\n".join(
-    f'{{"ph":"C","name":"{name}","pid":%d,"tid":0,"ts":%d.%03d,"args":{{"{name}":{number}}}}}'
+    f'{{"ph":"C","name":"{name}","pid":%d,"tid":0,"ts":%s,"args":{{"{name}":{number}}}}}'
     for name, number in (("batch", "%d"), ("queue", "%d"), ("KV use", "%.6f"))
 )
 _BEGIN, _END = '{"ph":"b","name":"%s","ts":%s,%s%s}', '{"ph":"e","name":"%s","ts":%s,%s}'
@@ -46,8 +49,6 @@ _COUNTS = ("input_tokens", "cached_tokens", "thinking_tokens", "answer_tokens", 
 _ARGS = ',"args":{' + ",".join(f'"{name}":%d' for name in _COUNTS) + "}"
 _NS = 1e9
 Event = dict[str, Any]
-#: When each of some texts stands in the trace, in nanoseconds, and the texts: an event each, or several of one time.
-Lines = tuple[Ints, list[str]]
 
 
 def trace(result: Result) -> str:
@@ -58,14 +59,14 @@ def trace(result: Result) -> str:
     slices = _spread(num_runs, MAX_SLICES)
     points = _spread(num_runs, MAX_COUNTER_POINTS)
     shown = _whole_tasks(result, num_requests, most)
-    lines: list[Lines] = []
+    events = [*map(_json, _names(result))]
     first_run = first_request = 0
     for plan, served in zip(result.plans, result.served, strict=True):
         runs, rows = len(served.runs["start_s"]), len(served.requests["arrival_s"])
         num_blocks = plan.memory.num_blocks
-        lines.append(_slices(served, _within(slices, first_run, runs)))
-        lines.append(_counters(served, _within(points, first_run, runs), num_blocks))
-        lines += _requests(served, _within(shown, first_request, rows), first_request)
+        events += _slices(served, _within(slices, first_run, runs))
+        events += _counters(served, _within(points, first_run, runs), num_blocks)
+        events += _requests(served, _within(shown, first_request, rows), first_request)
         first_run += runs
         first_request += rows
     kept = {
@@ -75,7 +76,7 @@ def trace(result: Result) -> str:
         "note": "Where not all are drawn, those drawn lie evenly over the run; gaps are then not idle time.",
     }
     other = {"scenario": result.scenario.name, "seed": result.seed, "drawn": kept}
-    return _write([*map(_json, _names(result)), *_in_order(lines)], other)
+    return _write(events, other)
 
 
 def _write(events: list[str], other: Event) -> str:
@@ -85,13 +86,6 @@ def _write(events: list[str], other: Event) -> str:
 
 def _json(event: Event) -> str:
     return json.dumps(event, allow_nan=False, separators=(",", ":"))
-
-
-def _in_order(lines: list[Lines]) -> list[str]:
-    """Return the events by time; those of the same time in the order in which they were given."""
-    texts = [text for _, each in lines for text in each]
-    order = np.argsort(np.concatenate([times for times, _ in lines]), kind="stable")
-    return [texts[index] for index in order.tolist()]
 
 
 def _spread(total: int, most: int) -> Ints:
@@ -162,60 +156,73 @@ def _rows(columns: Sequence[NDArray[Any]]) -> Iterator[tuple[Any, ...]]:
     return zip(*(column.tolist() for column in columns), strict=True)
 
 
-def _slices(served: Served, picked: Ints) -> Lines:
+def _whole(column: NDArray[Any]) -> list[int]:
+    """Return whole numbers as such: as text, floats take several times as long."""
+    whole: list[int] = column.astype(np.int64).tolist()
+    return whole
+
+
+def _slices(served: Served, picked: Ints) -> Iterator[str]:
     runs = {name: column[picked] for name, column in served.runs.items()}
     start, end = _ns(runs["start_s"]), _ns(runs["end_s"])
     kind = np.where(runs["prefill_tokens"] == 0, "decode", np.where(runs["batch"] > 0, "mixed", "prefill"))
-    columns = (
-        kind, runs["replica"] + 1, *np.divmod(start, 1000), *np.divmod(end - start, 1000), runs["num_steps"],
-        runs["batch"], runs["context_tokens"], runs["prefill_tokens"], runs["num_prefills"],
+    counts = (
+        runs["num_steps"], runs["batch"], runs["context_tokens"], runs["prefill_tokens"], runs["num_prefills"],
         runs["num_steps"] * runs["batch"] + runs["num_first_tokens"],
     )  # fmt: skip
-    return start, [_SLICE % row for row in _rows(columns)]
+    at = (kind.tolist(), _whole(runs["replica"] + 1), _us(start), _us(end - start))
+    return (_SLICE % row for row in zip(*at, *map(_whole, counts), strict=True))
 
 
-def _counters(served: Served, picked: Ints, num_blocks: int) -> Lines:
+def _counters(served: Served, picked: Ints, num_blocks: int) -> Iterator[str]:
     """Return the three counters at each point of time, as one text."""
     runs = {name: column[picked] for name, column in served.runs.items()}
-    start = _ns(runs["start_s"])
-    at = (runs["replica"] + 1, *np.divmod(start, 1000))
-    values = (runs["batch"] + runs["num_prefills"], runs["num_waiting"], runs["kv_blocks"] / num_blocks)
-    columns = [column for value in values for column in (*at, value)]
-    return start, [_COUNTERS % row for row in _rows(columns)]
+    at = (_whole(runs["replica"] + 1), _us(_ns(runs["start_s"])))
+    batch, queue = _whole(runs["batch"] + runs["num_prefills"]), _whole(runs["num_waiting"])
+    columns = (*at, batch, *at, queue, *at, (runs["kv_blocks"] / num_blocks).tolist())
+    return (_COUNTERS % row for row in zip(*columns, strict=True))
 
 
-def _requests(served: Served, picked: Ints, first: int) -> Iterator[Lines]:
-    """Yield the phases of requests as nested asynchronous slices, as far as each request came.
-
-    What one request has of each comes in the order in which its slices nest.
-    """
+def _requests(served: Served, picked: Ints, first: int) -> Iterator[str]:
+    """Yield the phases of each request as nested asynchronous slices, as one text, as far as it came."""
     _, _, entered = _phases({name: column[picked] for name, column in served.requests.items()})[0]
     came = picked[entered >= 0]
     rows = {name: column[came] for name, column in served.requests.items()}
     phases = _phases(rows)
-    begin, end = phases[0][1], np.max([until for _, _, until in phases], axis=0)
-    same = [_SAME % row for row in _rows((first + came, rows["replica"] + 1))]
-    args = [_ARGS % row for row in _rows([rows[name] for name in _COUNTS])]
-    around = list(_around(rows, first + came))
-    yield begin, [_begin(*each) for each in zip(around, _us(begin), same, args, strict=True)]
-    for name, since, until in phases:
-        drawn = np.flatnonzero(until > since)
-        mine = [same[index] for index in drawn.tolist()]
-        for sign, at in (("b", since[drawn]), ("e", until[drawn])):
-            head = f'{{"ph":"{sign}","name":"{name}","ts":'
-            yield at, [f"{head}{time},{text}}}" for time, text in zip(_us(at), mine, strict=True)]
-    yield end, [_ends(*each) for each in zip(around, _us(end), same, strict=True)]
+    drawn = np.stack([until > since for _, since, until in phases], axis=1)
+    ends = [until for _, _, until in phases]
+    known: dict[bytes, list[str]] = {}  # a phase mostly begins where another ends
+    moments = (np.max(ends, axis=0), *(since for _, since, _ in phases), *ends)
+    times = [known.get(each.tobytes()) or known.setdefault(each.tobytes(), _us(each)) for each in moments]
+    who = map(_SAME.__mod__, zip(_whole(first + came), _whole(rows["replica"] + 1), strict=True))
+    args = map(_ARGS.__mod__, zip(*(_whole(rows[name]) for name in _COUNTS), strict=True))
+    names = _around(rows, first + came)
+    for (name, *inner), lasts, *fields in zip(names, drawn.tolist(), who, args, *times, strict=True):
+        text, pick = _form(tuple(inner), tuple(lasts))
+        yield text % pick((name, *fields))
 
 
-def _begin(names: Sequence[str], time: str, same: str, args: str) -> str:
-    """Return the beginnings of the slices around the phases of a request, of which the first bears `args`."""
-    colours = [f',"cname":"{_COLOURS[name]}"' if name in _COLOURS else "" for name in names]
-    more = [(args if number == 0 else "") + colour for number, colour in enumerate(colours)]
-    return ",\n".join(_BEGIN % (name, time, same, each) for name, each in zip(names, more, strict=True))
+@cache
+def _form(inner: tuple[str, ...], drawn: tuple[bool, ...]) -> tuple[str, Callable[[Sequence[str]], Any]]:
+    """Return the text of a request that draws some phases, and what picks the fields that its `%s` stand for.
 
-
-def _ends(names: Sequence[str], time: str, same: str) -> str:
-    return ",\n".join(_END % (name, time, same) for name in reversed(names))
+    Fields: the name of the outermost slice, `_SAME`, `_ARGS`, the end, when each phase begins, and when each ends.
+    """
+    name, same, args, end, begins, ends = 0, 1, 2, 3, 4, 4 + len(_PHASES)
+    colours = [f',"cname":"{_COLOURS[each]}"' if each in _COLOURS else "" for each in inner]
+    lines: list[tuple[str, tuple[int, ...]]] = [
+        (_BEGIN % ("%s", "%s", "%s", "%s"), (name, begins, same, args))
+    ]
+    lines += [
+        (_BEGIN % (each, "%s", "%s", more), (begins, same)) for each, more in zip(inner, colours, strict=True)
+    ]
+    for number, (phase, *_) in enumerate(_PHASES):
+        if drawn[number]:
+            lines.append((_BEGIN % (phase, "%s", "%s", ""), (begins + number, same)))
+            lines.append((_END % (phase, "%s", "%s"), (ends + number, same)))
+    lines += [(_END % (each, "%s", "%s"), (end, same)) for each in reversed(inner)]
+    lines.append((_END % ("%s", "%s", "%s"), (name, end, same)))
+    return ",\n".join(text for text, _ in lines), itemgetter(*(field for _, each in lines for field in each))
 
 
 def _around(rows: Mapping[str, Floats], numbers: Ints) -> Iterator[tuple[str, ...]]:

@@ -1,14 +1,11 @@
-"""A deployment: its router, its replicas, and what the router knows of them."""
+"""Where requests enter a deployment, are routed to its replicas, and are taken off them."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
-from math import nan
 from typing import TYPE_CHECKING
 
 from clustersim.randomness import stream
-from clustersim.records import CANCELLED, LOST, REJECTED, SHED
+from clustersim.records import CANCELLED, REJECTED, SHED
 from clustersim.scenario.plan import DeploymentPlan
 from clustersim.serving.adapters import Adapters
 from clustersim.serving.admission.accept_all import AcceptAll
@@ -16,21 +13,23 @@ from clustersim.serving.kv_cache import KvCache
 from clustersim.serving.replica import Replica
 from clustersim.serving.routers import Load, Targets
 from clustersim.serving.stepwise import StepwiseReplica
+from clustersim.simulation.cache_index import CacheIndex
+from clustersim.simulation.client import client_of
 from clustersim.simulation.facts import SameFacts, key_of, queue_s, replica_facts
 from clustersim.simulation.gate import Gate
 from clustersim.simulation.offload import Offload
+from clustersim.simulation.parking import Parking
+from clustersim.simulation.retries import Retries
 from clustersim.workload.tasks import Call
 
 if TYPE_CHECKING:
     from clustersim.simulation.disaggregation import Handover
     from clustersim.simulation.lifecycle import Lifecycle
-    from clustersim.simulation.prefixes import Beginnings
-    from clustersim.simulation.tasks import Client
     from clustersim.simulation.world import World
 
 
 class Front:
-    """Where requests enter a deployment."""
+    """A deployment: its router, its replicas, and what the router knows of them."""
 
     def __init__(self, world: World, plan: DeploymentPlan, first_replica: int) -> None:
         self.world = world
@@ -45,19 +44,17 @@ class Front:
         for load in self.loads[self.num_up :]:
             load.up = False
         self.num_entered = 0
-        self.parked: deque[int] = deque()
-        """Requests that wait for a replica to come up."""
-        self.parked_left: dict[int, int] = {}
-        self.retrying: dict[int, int | None] = {}
-        """Requests that lost their replica and wait for the next attempt, with the output tokens they have to make."""
+        self.parking = Parking(self)
+        self.retries = Retries(self)
         self.lifecycle: Lifecycle | None = None
         self.handover: Handover | None = None
         """To the deployment that prefills for this one."""
+        self.cache_index = CacheIndex(self)
         self.targets = Targets(
-            self.loads, self.tokens, self._cached, self._session,
+            self.loads, self.tokens, self.cache_index.cached, lambda request: self.records.task[request],
             input_tokens=lambda request: self.records.input_tokens[request],
             rng=stream(world.seed, deployment.name, "router"),
-            holders=self._holders,
+            holders=self.cache_index.holders,
             key=lambda request: key_of(world, request),
             facts=SameFacts(plan.max_replicas, lambda: replica_facts(self)),
             queue_s=lambda index: queue_s(self, index),
@@ -87,6 +84,25 @@ class Front:
             return None
         return Adapters(self.records, lora.max_loras, self.plan.adapter_load_s)
 
+    # ---- how requests come in --------------------------------------------------------------------------------
+
+    def send(self, call: Call) -> None:
+        """Let a task's call through the frontend; those of one instant come together."""
+        now = self.world.env.now
+        if self._inbox_at != now:
+            self._inbox_at = now
+            inbox: list[Call] = []
+            self._inbox = inbox
+            self.world.after(self.delay_s, lambda _event: self._deliver(inbox))
+        self._inbox.append(call)
+
+    def _deliver(self, inbox: list[Call]) -> None:
+        if inbox is self._inbox:
+            self._inbox_at = -1.0
+        now = self.world.env.now
+        for call in inbox:
+            client_of(call).enter(call, now)
+
     def submit(self, request: int, now: float) -> bool:
         """Route a request that comes through the frontend now; False for one that is refused."""
         if not self.admits(request, now):
@@ -106,25 +122,38 @@ class Front:
             return False
         return self.gate is None or self.gate.lets_in(request, now)
 
+    def wait_after(self, request: int) -> float:
+        """Return the seconds that a user waits whose request was refused: some if it was for load."""
+        shed = self.records.status[request] == SHED
+        return self.plan.deployment.admission.retry_after_s if shed else 0.0
+
+    # ---- where they go ---------------------------------------------------------------------------------------
+
     def route(self, request: int, now: float, left: int | None = None) -> None:
         """Send a request to the replica where its KV is, else where the router says; park it where none is up.
 
         `left` are the output tokens it has still to make, where it made some before.
         """
         if self.num_up == 0 or (self.handover is not None and self.handover.prefill.num_up == 0):
-            self.parked.append(request)
-            if left is not None:
-                self.parked_left[request] = left
-            self.wake(now)
+            self.parking.park(request, left, now)
         elif self.handover is not None:
             self.handover.begin(request, now, left)
         else:
             index = self.choose(request)
-            if self.world.calls or self.world.beginnings:
-                self.rest(request, index)
+            self.rest(request, index)
             self.load(request, index)
             self.records.replica[request] = self.first_replica + index
             self.queue(request, index, now, left)
+
+    def choose(self, request: int) -> int:
+        """Return the replica, by its number in this deployment, that a request goes to."""
+        home = self.cache_index.home(request) if self.world.calls else None
+        return self._choose(request) if home is None else home
+
+    def rest(self, request: int, index: int) -> None:
+        """Tell a replica which prefix a request rests on, and what it leaves."""
+        if self.world.calls or self.world.beginnings:
+            self.cache_index.rest(request, index)
 
     def queue(
         self, request: int, index: int, now: float, left: int | None = None, *, late: bool = False
@@ -135,101 +164,65 @@ class Front:
         replica = self.replicas[index]
         (replica.submit_late if late else replica.submit)(request, now, left)
 
-    def wait_after(self, request: int) -> float:
-        """Return the seconds that a user waits whose request was refused: some if it was for load."""
-        shed = self.records.status[request] == SHED
-        return self.plan.deployment.admission.retry_after_s if shed else 0.0
-
-    def choose(self, request: int) -> int:
-        """Return the replica, by its number in this deployment, that a request goes to."""
-        if self.world.calls:
-            call = self.world.calls.get(request)
-            home = None if call is None else self.client_of(call).home(call, self)
-            if home is not None:
-                return home
-        return self._choose(request)
-
-    def rest(self, request: int, index: int) -> None:
-        """Tell a replica which prefix a request rests on, and what it leaves."""
-        if self.world.calls:
-            call = self.world.calls.get(request)
-            if call is not None:
-                self.client_of(call).rest(call, self, index)
-                return
-        beginnings = self._beginnings(request)
-        if beginnings is not None:
-            records, replica = self.records, self.replicas[index]
-            prefix = beginnings.prefix(
-                records.prefix[request], records.adapter[request], records.input_tokens[request],
-                replica.index, replica.kv.block_size,
-            )  # fmt: skip
-            if prefix is not None:
-                replica.sharing.wants[request] = prefix
-
-    def _beginnings(self, request: int) -> Beginnings | None:
-        """Return the table that a plain request's prefix is a row of; None if it has none, or nothing is cached."""
-        if not self.world.beginnings or not self.plan.deployment.prefix_caching:
-            return None
-        records = self.records
-        return self.world.beginnings.get(records.workload[request]) if records.prefix[request] >= 0 else None
-
-    def set_up(self, index: int, up: bool) -> None:
-        """Let a replica take requests from now on, or none."""
+    def load(self, request: int, index: int) -> None:
+        """Count a request at a replica, by its number in this deployment."""
         load = self.loads[index]
-        if load.up == up:
-            return
-        load.up = up
-        self.num_up += 1 if up else -1
+        load.requests += 1
+        load.tokens += self.tokens(request)
         self._moved(index)
-        if not up:
-            return
-        for front in (self, *self._prefills_for()):
-            front.drain()
-            if front.handover is not None:
-                front.handover.resume(self.world.env.now)
 
-    def wake(self, now: float) -> None:
-        """A request waits: have a replica started where there is none, here or where prompts are prefilled."""
-        for front in (self, self.handover and self.handover.prefill):
-            if front and not front.num_up and front.lifecycle is not None:
-                front.lifecycle.wake(now)
+    def unload(self, request: int, replica: Replica) -> None:
+        """Count it there no more."""
+        index = replica.index - self.first_replica
+        load = self.loads[index]
+        load.requests -= 1
+        load.tokens -= self.tokens(request)
+        self._moved(index)
 
-    def drain(self) -> None:
-        """Route what waited for a replica to come up."""
-        for _ in range(len(self.parked)):
-            request = self.parked.popleft()
-            self.route(request, self.world.env.now, self.parked_left.pop(request, None))
+    def _moved(self, index: int) -> None:
+        for watch in self.targets.watchers:
+            watch(index)
 
-    def send(self, call: Call) -> None:
-        """Let a task's call through the frontend; those of one instant come together."""
-        now = self.world.env.now
-        if self._inbox_at != now:
-            self._inbox_at = now
-            inbox: list[Call] = []
-            self._inbox = inbox
-            self.world.after(self.delay_s, lambda _event: self._deliver(inbox))
-        self._inbox.append(call)
+    def tokens(self, request: int) -> int:
+        """Return the input and output tokens of a request."""
+        records = self.records
+        return (
+            records.input_tokens[request] + records.thinking_tokens[request] + records.answer_tokens[request]
+        )
 
-    def _deliver(self, inbox: list[Call]) -> None:
-        if inbox is self._inbox:
-            self._inbox_at = -1.0
-        now = self.world.env.now
-        for call in inbox:
-            self.client_of(call).enter(call, now)
+    def _replica(self, request: int) -> Replica:
+        return self.replicas[self.records.replica[request] - self.first_replica]
+
+    # ---- how they leave --------------------------------------------------------------------------------------
+
+    def _finished(self, request: int, now: float) -> None:
+        self.unload(request, self._replica(request))
+        self.world.served(request, now)
 
     def cancel(self, request: int, now: float) -> None:
         """Take a request off its replica, or out of the queue for one."""
-        if request in self.parked or request in self.retrying:
-            if request in self.parked:
-                self.parked.remove(request)
-            left = self.parked_left.pop(request, None) or self.retrying.pop(request, None)
-            self.write_off(request, now, left)
-            return
-        if self.handover is not None and self.handover.cancel(request, now):
+        outside = self._outside(request)
+        if outside is not None:
+            self.write_off(request, now, outside.pop(request))
+        elif self.handover is None or not self.handover.cancel(request, now):
+            replica = self._replica(request)
+            self.unload(request, replica)
+            self.take_off(request, replica, now)
+
+    def withdraw(self, request: int, now: float) -> None:
+        """Take a request off the queue that it waits in, for a place in a batch or for a replica."""
+        outside = self._outside(request)
+        if outside is not None:
+            del outside[request]
             return
         replica = self._replica(request)
         self.unload(request, replica)
-        self.take_off(request, replica, now)
+        if self.offload is None or self.offload.cancel(request) is None:
+            replica.withdraw(request, now)
+
+    def _outside(self, request: int) -> dict[int, int | None] | None:
+        """Return the table, with output tokens left, in which a request is that is on no replica; else None."""
+        return next((left for left in (self.parking.left, self.retries.left) if request in left), None)
 
     def take_off(self, request: int, replica: Replica, now: float) -> None:
         """Cancel a request at its replica, or what is on its way there for it."""
@@ -244,18 +237,6 @@ class Front:
         if self.offload is None or self.offload.cancel(request) is None:
             replica.abandon(request, now)
 
-    def withdraw(self, request: int, now: float) -> None:
-        """Take a request off the queue that it waits in, for a place in a batch or for a replica."""
-        if request in self.parked:
-            self.parked.remove(request)
-        elif request in self.retrying:
-            del self.retrying[request]
-        else:
-            replica = self._replica(request)
-            self.unload(request, replica)
-            if self.offload is None or self.offload.cancel(request) is None:
-                replica.withdraw(request, now)
-
     def write_off(self, request: int, now: float, left: int | None) -> None:
         """Write down a cancelled request that is on no replica; `left` are the output tokens it still had to make."""
         records = self.records
@@ -266,53 +247,22 @@ class Front:
         records.thinking_tokens[request] = min(thinking, made)
         records.answer_tokens[request] = made - min(thinking, made)
 
-    def _finished(self, request: int, now: float) -> None:
-        self.unload(request, self._replica(request))
-        self.world.served(request, now)
+    # ---- when replicas come and go ---------------------------------------------------------------------------
 
-    def _replica(self, request: int) -> Replica:
-        return self.replicas[self.records.replica[request] - self.first_replica]
-
-    def load(self, request: int, index: int) -> None:
-        """Count a request at a replica, by its number in this deployment."""
+    def set_up(self, index: int, up: bool) -> None:
+        """Let a replica take requests from now on, or none."""
         load = self.loads[index]
-        load.requests += 1
-        load.tokens += self.tokens(request)
-        for watch in self.targets.watchers:
-            watch(index)
-
-    def unload(self, request: int, replica: Replica) -> None:
-        """Count it there no more."""
-        index = replica.index - self.first_replica
-        load = self.loads[index]
-        load.requests -= 1
-        load.tokens -= self.tokens(request)
-        for watch in self.targets.watchers:
-            watch(index)
-
-    def waiting(self) -> list[int]:
-        """Return the requests that wait for a replica of this deployment to come up, or for their next attempt."""
-        found = [*self.retrying, *(self.parked if not self.num_up else ())]
-        if self.handover is not None:
-            found += self.handover.stuck(self)
-        for front in self._prefills_for():
-            assert front.handover is not None
-            found += [*(front.parked if not self.num_up else ()), *front.handover.stuck(self)]
-        return found
-
-    def expects(self) -> bool:
-        """Return whether requests will come that wait for another deployment, to prefill or to decode them."""
-        fronts = [self, *self._prefills_for()]
-        return any(
-            each.parked or each.retrying or (each.handover and each.handover.transits) for each in fronts
-        )
-
-    def _prefills_for(self) -> list[Front]:
-        return [each for each in self.world.fronts if each.handover and each.handover.prefill is self]
-
-    def is_idle(self, index: int) -> bool:
-        """Return whether a replica has no requests, and none are on their way to it."""
-        return not self.loads[index].requests and self.replicas[index].is_idle
+        if load.up == up:
+            return
+        load.up = up
+        self.num_up += 1 if up else -1
+        self._moved(index)
+        if not up:
+            return
+        for front in (self, *self._prefills_for()):
+            front.parking.drain()
+            if front.handover is not None:
+                front.handover.resume(self.world.env.now)
 
     def lost(self, index: int, now: float) -> None:
         """A replica died: try its requests again, as often as allowed."""
@@ -324,99 +274,29 @@ class Front:
             if made is None:
                 made = streamed
                 front.unload(request, replica)
-            front.retry(request, made)
+            front.retries.retry(request, made)
 
-    def retry(self, request: int, made: int) -> None:
-        """Send a request again after a while, or give it up; `made` output tokens were streamed before."""
-        records, policy = self.records, self.plan.deployment.retries
-        over = records.num_retries[request] >= policy.max_retries
-        left = None
-        if made and (over or policy.resume == "continue"):
-            left = records.thinking_tokens[request] + records.answer_tokens[request] - made
-        if not over:
-            records.num_retries[request] += 1
-            if left is None:
-                records.lost_tokens[request] += made
-                records.first_token_s[request] = records.first_answer_s[request] = nan
-        self.retrying[request] = left
+    def is_idle(self, index: int) -> bool:
+        """Return whether a replica has no requests, and none are on their way to it."""
+        return not self.loads[index].requests and self.replicas[index].is_idle
 
-        def again() -> None:
-            if request not in self.retrying:
-                return  # cancelled
-            for front in (self, self.handover and self.handover.prefill):
-                for replica in front.replicas if front else ():
-                    if request in replica.leaving:
-                        replica.after_step(
-                            lambda: self.world.after(0.0, lambda _event: again()), self.world.env.now
-                        )
-                        return
-            left = self.retrying.pop(request)
-            if over:
-                self._give_up(request, made, self.world.env.now)
-            else:
-                self.route(request, self.world.env.now, left)
+    def waiting(self) -> list[int]:
+        """Return the requests that wait for a replica of this deployment to come up, or for their next attempt."""
+        found = [*self.retries.left, *(self.parking.left if not self.num_up else ())]
+        if self.handover is not None:
+            found += self.handover.stuck(self)
+        for front in self._prefills_for():
+            assert front.handover is not None
+            found += [*(front.parking.left if not self.num_up else ()), *front.handover.stuck(self)]
+        return found
 
-        self.world.after(0.0 if over else policy.backoff_s, lambda _event: again())
-
-    def _give_up(self, request: int, made: int, now: float) -> None:
-        """A request is lost for good, and all that it made."""
-        records = self.records
-        records.status[request] = LOST
-        records.finish_s[request] = now
-        records.lost_tokens[request] += made
-        records.thinking_tokens[request] = records.answer_tokens[request] = 0
-        call = self.world.calls.pop(request, None)
-        if call is not None:
-            self.client_of(call).refused(call, now)
-        else:
-            self.world.left(records.workload[request], now)
-
-    def _moved(self, index: int) -> None:
-        for watch in self.targets.watchers:
-            watch(index)
-
-    def tokens(self, request: int) -> int:
-        """Return the input and output tokens of a request."""
-        records = self.records
-        return (
-            records.input_tokens[request] + records.thinking_tokens[request] + records.answer_tokens[request]
+    def expects(self) -> bool:
+        """Return whether requests will come that wait for another deployment, to prefill or to decode them."""
+        fronts = [self, *self._prefills_for()]
+        return any(
+            each.parking.left or each.retries.left or (each.handover and each.handover.transits)
+            for each in fronts
         )
 
-    def _cached(self, request: int, index: int) -> int:
-        """Return the tokens of a request's input that are in a replica's cache."""
-        self.replicas[index].settle(self.world.env.now)
-        call = self.world.calls.get(request)
-        if call is not None:
-            return self.client_of(call).cached(call, self, index)
-        beginnings = self._beginnings(request)
-        if beginnings is None:
-            return 0
-        records = self.records
-        return beginnings.cached(
-            records.prefix[request], records.adapter[request], records.input_tokens[request],
-            self.first_replica + index,
-        )  # fmt: skip
-
-    def _holders(self, request: int) -> Iterator[tuple[int, Iterable[int]]]:
-        """Yield (most tokens, replicas that may have as many of a request's input in cache), the most first."""
-        first, count = self.first_replica, len(self.replicas)
-        call = self.world.calls.get(request)
-        beginnings = self._beginnings(request) if call is None else None
-        records = self.records
-        known: Iterable[tuple[int, Iterable[int]]] = ()
-        if call is not None:
-            known = self.client_of(call).holders(call)
-        elif beginnings is not None:
-            known = beginnings.holders(
-                records.prefix[request], records.adapter[request], records.input_tokens[request]
-            )
-        for tokens, numbers in known:
-            yield tokens, [number - first for number in numbers if first <= number < first + count]
-
-    def _session(self, request: int) -> int:
-        return self.records.task[request]
-
-    @staticmethod
-    def client_of(call: Call) -> Client:
-        """Return the client that a task's call was made by."""
-        return call.llm  # type: ignore[return-value]  # a task's calls are made by clients
+    def _prefills_for(self) -> list[Front]:
+        return [each for each in self.world.fronts if each.handover and each.handover.prefill is self]

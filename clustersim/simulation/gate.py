@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from clustersim.records import SHED, WAITING
 from clustersim.serving.admission import Admit, Entrance
+from clustersim.simulation.client import client_of
 
 if TYPE_CHECKING:
     from clustersim.simulation.front import Front
@@ -59,7 +60,7 @@ class Gate:
         self._write_down(request, now)
         call = world.calls.pop(request, None)
         if call is not None:
-            front.client_of(call).refused(call, now)
+            client_of(call).refused(call, now)
         else:
             world.left(records.workload[request], now)
 

@@ -1,25 +1,22 @@
-"""Tasks at work: programs of requests that fork, wait for one another, share KV and cancel."""
+"""Where tasks enter: each a program of requests that fork, wait for one another, share KV and cancel."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import ndtr, ndtri
-from simpy import Event
 
 from clustersim.errors import InputError
 from clustersim.quality.success import Success
 from clustersim.randomness import stream
-from clustersim.records import ANSWERED, CANCELLED, CANDIDATE, GAVE_UP, USEFUL, Floats
-from clustersim.serving.kv_cache import Prefix
-from clustersim.serving.replica import Replica
-from clustersim.serving.sharing import held
+from clustersim.records import ANSWERED, GAVE_UP, USEFUL, Floats
+from clustersim.simulation.client import Client
 from clustersim.simulation.front import Front
 from clustersim.simulation.gateway import Gateway
+from clustersim.simulation.task_kv import TaskKv
 from clustersim.workload.generate import Requests
-from clustersim.workload.tasks import Answer, Call, Context, Future, Program, Task
+from clustersim.workload.tasks import Answer, Future, Program, Task
 from clustersim.workload.workload import Workload
 
 if TYPE_CHECKING:
@@ -135,25 +132,19 @@ class TaskSource:
 
 
 class Work:
-    """One task in progress: its clients, and the KV that it holds for later.
+    """One task in progress: its clients and its KV.
 
     admitted: whether any of its requests came to a replica. wait_s: how long its user waits if all were turned away.
-    prefixes: with the replica that has each. beginning: of its prompt, a row of `beginnings`, the workload's table.
-    adapter: LoRA adapter, on the workload's own deployments.
     """
 
-    __slots__ = (
-        "_clients", "adapter", "admitted", "beginning", "beginnings", "prefixes", "source", "task", "wait_s",
-    )  # fmt: skip
+    __slots__ = ("_clients", "admitted", "kv", "source", "task", "wait_s")
 
     def __init__(self, source: TaskSource, task: Task) -> None:
         self.source = source
         self.task = task
+        self.kv = TaskKv(source, task.prompt, *source.begins.pop(task.index, (-1, -1)))
         self.admitted = False
         self.wait_s = 0.0
-        self.prefixes: list[tuple[Replica, Prefix]] = []
-        self.beginning, self.adapter = source.begins.pop(task.index, (-1, -1))
-        self.beginnings = source.world.beginnings.get(source.index) if self.beginning >= 0 else None
         self._clients: dict[int, Client] = {}
 
     def client(self, deployment: int) -> Client:
@@ -161,41 +152,6 @@ class Work:
         if deployment not in self._clients:
             self._clients[deployment] = Client(self, self.source.world.fronts[deployment])
         return self._clients[deployment]
-
-    def prefix(self, context: Context, front: Front, index: int) -> Prefix | None:
-        """Return the shared prefix of a context on a replica, made where there is none; None for less than a block."""
-        replica = front.replicas[index]
-        known = context.nodes.get(replica.index)
-        if known is None:
-            below = self._below(context, front, index)
-            size = replica.kv.block_size
-            tokens = (context.tokens - 1) // size * size
-            if tokens <= (below.tokens if below else 0):
-                return below
-            known = Prefix(below, context, tokens)
-            self.hold(context, replica, known)
-        assert isinstance(known, Prefix)
-        return known
-
-    def _below(self, context: Context, front: Front, index: int) -> Prefix | None:
-        """Return what a context's prefix rests on: the context it extends, or how others' prompts begin."""
-        if context.parent is not None:
-            return self.prefix(context.parent, front, index)
-        if self.beginnings is None or context is not self.task.prompt:
-            return None
-        replica = front.replicas[index]
-        return self.beginnings.prefix(
-            self.beginning, self.adapter_on(front), context.tokens, replica.index, replica.kv.block_size
-        )
-
-    def adapter_on(self, front: Front) -> int:
-        """Return the LoRA adapter that requests to a deployment ask for: -1 but on the workload's own ones."""
-        return self.adapter if front in self.source.own else -1
-
-    def hold(self, context: Context, replica: Replica, prefix: Prefix) -> None:
-        """Note that a context has its KV on a replica, to be dropped with the task."""
-        context.nodes[replica.index] = prefix
-        self.prefixes.append((replica, prefix))
 
     def ended(self, program: Future[Answer]) -> None:
         """The program returned: write down the answer and let go of everything."""
@@ -211,175 +167,6 @@ class Work:
                 world.records.role[call.request] = USEFUL
         if answer.correct is not None:
             tasks.correct[row] = float(answer.correct)
-        for replica, prefix in reversed(self.prefixes):
-            replica.drop(prefix, now)
+        self.kv.drop_all(now)
         self.source.served(self)
         world.left(self.source.index, now, 0.0 if self.admitted else self.wait_s)
-
-
-class Client:
-    """A deployment, as the program of one task sees it; see workload.tasks.Llm."""
-
-    __slots__ = ("_keep", "front", "success_of", "work", "world")
-
-    def __init__(self, work: Work, front: Front, *, keep: bool = False) -> None:
-        self.work = work
-        self.front = front
-        self.world = front.world
-        self.success_of = work.source.success[front.plan.index]
-        self._keep = keep
-
-    @property
-    def now(self) -> float:
-        """Simulated time in seconds."""
-        return float(self.world.env.now)
-
-    def on(self, deployment: str | None) -> Client:
-        """Return the client of another deployment, keeping if this one does; of this one for None."""
-        if deployment is None:
-            return self
-        other = self.work.client(self.world.deployments[deployment])
-        return other.keeping() if self._keep else other
-
-    def keeping(self) -> Client:
-        """Return this client, keeping the KV of every call."""
-        return Client(self.work, self.front, keep=True)
-
-    def success(self, quantile: float, effort: float) -> float:
-        """Return the chance of a right answer; nan where no benchmark is given."""
-        return float("nan") if self.success_of is None else self.success_of.at(quantile, effort)
-
-    def sleep(self, seconds: float) -> Future[None]:
-        """Return what is resolved in so many seconds."""
-        future: Future[None] = Future()
-
-        def wake(_event: Event) -> None:
-            if not future.done:
-                future.resolve(None)
-
-        self.world.after(seconds, wake)
-        return future
-
-    def room(self, context: Context) -> int:
-        """Return the tokens that a request may still make after this context."""
-        return max(0, self.front.longest - context.tokens)
-
-    def drop(self, context: Context) -> None:
-        """Nothing goes on from this context any more: free its KV."""
-        for replica, prefix in context.nodes.items():
-            assert isinstance(prefix, Prefix)
-            index = replica - self.front.first_replica
-            if 0 <= index < len(self.front.replicas):
-                self.front.replicas[index].drop(prefix, self.world.env.now)
-
-    def generate(
-        self, context: Context, thinking: int, answer: int, *, keep: bool = False, role: int = CANDIDATE
-    ) -> Call:
-        """Send a request of these tokens; `keep` its KV for requests that go on from it."""
-        front, work = self.front, self.work
-        records = front.records
-        after = Context(context.tokens + thinking + answer, context)
-        call = Call(self, thinking + answer, context, after, keep or self._keep)
-        call.request = row = records.add()
-        task = work.task.index
-        records.arrival_s[row] = self.world.env.now
-        records.input_tokens[row] = context.tokens
-        records.thinking_tokens[row] = thinking
-        records.answer_tokens[row] = answer
-        records.deployment[row] = front.plan.index
-        records.workload[row] = work.source.index
-        records.tenant[row] = tenant = self.world.tasks.tenant[task]
-        records.priority[row] = work.source.priority[tenant]
-        records.adapter[row] = work.adapter_on(front)
-        records.task[row] = task
-        records.role[row] = role
-        front.send(call)
-        return call
-
-    def cancel(self, call: Call) -> None:
-        """Take a call off its replica; one that has not come through the frontend never will."""
-        if self.world.calls.pop(call.request, None) is not None:
-            self.front.cancel(call.request, self.world.env.now)
-
-    def enter(self, call: Call, now: float) -> None:
-        """Bring a call that came through the frontend to a replica."""
-        front, row = self.front, call.request
-        records = front.records
-        if call.done:
-            records.status[row] = CANCELLED
-            records.finish_s[row] = now
-            records.thinking_tokens[row] = records.answer_tokens[row] = 0
-            return
-        self.world.calls[row] = call
-        if not front.admits(row, now):
-            del self.world.calls[row]
-            self.work.wait_s = front.wait_after(row)
-            self.refused(call, now)
-            return
-        self.work.admitted = True
-        front.route(row, now)
-
-    def refused(self, call: Call, now: float) -> None:
-        """Tell the program that a call will have no answer."""
-        call.ok = False
-        call.finish_s = now
-        call.resolve(call)
-
-    def rest(self, call: Call, front: Front, index: int) -> None:
-        """Name what a call rests on at a replica of a deployment, and what it leaves there."""
-        if not front.plan.deployment.prefix_caching:
-            return
-        replica = front.replicas[index]
-        prefix = self.work.prefix(call.context, front, index)
-        if prefix is not None:
-            replica.sharing.wants[call.request] = prefix
-        if call.keep and replica.on_prefilled is not None:
-            if prefix is not None:  # what it makes is made elsewhere
-                call.after.nodes[replica.index] = prefix
-        elif call.keep:
-            left = Prefix(prefix, call.after)
-            left.tokens = max(prefix.tokens if prefix else 0, call.after.tokens - 1) // replica.kv.block_size
-            left.tokens *= replica.kv.block_size
-            replica.sharing.keeps[call.request] = left
-            self.work.hold(call.after, replica, left)
-
-    def cached(self, call: Call, front: Front, index: int) -> int:
-        """Return the tokens of a call's context that are in a replica's cache."""
-        at: Context | None = call.context
-        work = self.work
-        number = front.first_replica + index
-        while at is not None:
-            node = at.nodes.get(number)
-            if node is not None:
-                assert isinstance(node, Prefix)
-                return held(node)
-            if at is work.task.prompt and work.beginnings is not None:
-                return work.beginnings.cached(work.beginning, work.adapter_on(front), at.tokens, number)
-            at = at.parent
-        return 0
-
-    def holders(self, call: Call) -> Iterator[tuple[int, Sequence[int]]]:
-        """Yield (most tokens, replicas that may have as many of a call's context in their caches), the most first."""
-        at: Context | None = call.context
-        work = self.work
-        while at is not None:
-            yield at.tokens, list(at.nodes)
-            if at is work.task.prompt and work.beginnings is not None:
-                yield from work.beginnings.holders(work.beginning, work.adapter_on(self.front), at.tokens)
-            at = at.parent
-
-    def home(self, call: Call, front: Front) -> int | None:
-        """Return the replica of a deployment that is up where a call's context, or what it extends, has KV.
-
-        None for a free choice.
-        """
-        first, count = front.first_replica, len(front.replicas)
-        spread = self.work.source.settings.forks == "spread"
-        at: Context | None = call.context
-        while at is not None:
-            if at.nodes and not (spread and at is self.work.task.prompt):
-                for replica in at.nodes:
-                    if first <= replica < first + count and front.loads[replica - first].up:
-                        return replica - first
-            at = at.parent
-        return None

@@ -237,7 +237,7 @@ def assert_nothing_left(played: Played) -> None:
     for replica in played.replicas:
         assert_empty(replica)
     for front in world.fronts:
-        assert not any([front.parked, front.parked_left, front.retrying])
+        assert not any([front.parking.left, front.retries.left])
         assert front.handover is None or not any([front.handover.transits])
         assert front.offload is None or not front.offload.loading
         assert all((load.requests, load.tokens) == (0, 0) for load in front.loads)

@@ -24,8 +24,8 @@ def test_tracks_are_in_order_and_slices_do_not_overlap(name, request):
     for event in events_of(request.getfixturevalue(name)):
         assert {"ph", "name", "pid", "tid"} <= set(event)
         if event["ph"] != "M":
-            tracks[event["ph"], event["pid"], event["tid"]].append(event)
-    for (phase, _, _), events in tracks.items():
+            tracks[event["ph"], event["pid"], event["tid"], event.get("id")].append(event)
+    for (phase, *_), events in tracks.items():
         times = [event["ts"] for event in events]
         assert times == sorted(times)
         if phase == "X":
