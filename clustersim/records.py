@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, MutableSequence
+from struct import Struct
 from typing import ClassVar, Final
 
 import numpy as np
@@ -218,6 +219,10 @@ RUN_COLUMNS: Final = (
 )  # fmt: skip
 
 
+#: A run, a number a column, in the bytes that RunRecords.append takes.
+pack_run = Struct(f"{len(RUN_COLUMNS)}d").pack
+
+
 class RunRecords:
     """One row a run: `num_steps` engine steps of one batch composition on one replica.
 
@@ -232,7 +237,7 @@ class RunRecords:
 
     def __init__(self) -> None:
         self._rows = array("d")
-        self.append = self._rows.extend
+        self.append = self._rows.frombytes
 
     @property
     def num(self) -> int:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from simpy import Environment, Event
+from simpy import Event
 
+from clustersim.clock import Clock
 from clustersim.cost.curve import Curve
 from clustersim.kinds import kinds
 from clustersim.records import RequestRecords, RunRecords
@@ -124,7 +125,7 @@ class Outcome:
 
 def serve(mix: Mix, steps: Any = None, replica: type[Replica] = Replica) -> Outcome:
     """Serve a mix to its end with replicas of the given class."""
-    env, runs, count = Environment(), RunRecords(), len(mix.input)
+    env, runs, count = Clock(), RunRecords(), len(mix.input)
     records = RequestRecords(count)
     arrival = np.full(count, np.nan) if mix.users else np.asarray(mix.arrival_s, dtype=float)
     records.extend(

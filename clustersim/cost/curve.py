@@ -64,8 +64,8 @@ class Curve:
             i += 1
         return total
 
-    def steps_to_reach(self, x: int, stride: int, seconds: float, most: int) -> int:
-        """Return the smallest n >= 1 with total(x, stride, n) >= seconds, or `most` if that comes first.
+    def reach(self, x: int, stride: int, seconds: float, most: int) -> tuple[int, float]:
+        """Return the smallest n >= 1 with total(x, stride, n) >= seconds, or `most` if that comes first, and that sum.
 
         A sum that misses `seconds` by less than one part in 1e12 counts as reaching it, so that an event
         which falls on a step boundary is seen there however the boundary was summed.
@@ -77,31 +77,33 @@ class Curve:
         done = 0
         total = 0.0
         while done < most:
-            room = most - done
-            terms = room if i == last or stride == 0 else min(room, -((x - xs[i + 1]) // stride))
+            terms = most - done
+            if i < last and stride > 0:
+                terms = min(terms, -((x - xs[i + 1]) // stride))
             if terms > 0:
-                first = self.values[i] + self.slopes[i] * (x - xs[i])
-                half = self.slopes[i] * stride / 2
-                whole = total + terms * first + half * terms * (terms - 1)
+                slope = self.slopes[i]
+                first, half = self.values[i] + slope * (x - xs[i]), slope * stride / 2
+                whole = total + terms * (first + half * (terms - 1))
                 if whole >= seconds:
-                    return done + _solve(first, half, seconds - total, terms)
+                    n = _solve(first, half, seconds - total, terms)
+                    return done + n, total + n * (first + half * (n - 1))
                 total = whole
                 done += terms
                 x += terms * stride
             i += 1
-        return most
+        return most, total
 
 
 def _solve(first: float, half: float, seconds: float, most: int) -> int:
-    """Return the smallest n in 1..most with n*first + half*n*(n-1) >= seconds (the last n does reach it)."""
+    """Return the smallest n in 1..most with n * (first + half * (n - 1)) >= seconds (the last n does reach it)."""
     linear = first - half
     guess = seconds / first if first > 0 else float(most)
     if half > 0:
         guess = (sqrt(linear * linear + 4 * half * seconds) - linear) / (2 * half)
     n = min(most, max(1, ceil(guess)))
-    while n > 1 and (n - 1) * first + half * (n - 1) * (n - 2) >= seconds:
+    while n > 1 and (n - 1) * (first + half * (n - 2)) >= seconds:
         n -= 1
-    while n < most and n * first + half * n * (n - 1) < seconds:
+    while n < most and n * (first + half * (n - 1)) < seconds:
         n += 1
     return n
 

@@ -58,7 +58,7 @@ class StepTime:
     ) -> float:
         """Return the seconds of one step that also prefills; arguments as in StepShape."""
         whole = self._mixed(batch, context, tokens, pairs, keys, sequences, largest)
-        further = self.tokens_per_step - 1
+        further = self.tokens_per_step - 1.0
         if further == 0 or batch == 0:
             return whole
         alone = self._mixed(0, 0, tokens, pairs, keys, sequences, largest)

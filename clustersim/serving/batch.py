@@ -287,6 +287,9 @@ class Batch:
         self.sharing.forget(request)
         return output - left, queued
 
+    def _is_prefilled(self, request: int) -> bool:
+        return self.computed.get(request) == self.prefill_length(request)
+
     # ---- what the stepwise oracle counts anew ----------------------------------------------------------------
 
     def _growth(self, steps: int = 1) -> int:
@@ -308,5 +311,8 @@ class Batch:
             steps = min(steps, kv.steps_that_fit(self.counter, steps, kv.idle) + 1)
         return steps
 
-    def _tick(self, steps: int) -> None:
-        """Note that `steps` steps have passed."""
+    #: Whether everything is counted anew after each run.
+    _recounts = False
+
+    def _recount(self, steps: int) -> None:
+        """Check what is counted against what is there, after `steps` steps."""

@@ -14,10 +14,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from simpy import Environment, Event
+from simpy import Event
 from simpy.events import EventPriority
 
-from clustersim.records import RequestRecords, RunRecords
+from clustersim.clock import Clock
+from clustersim.records import RequestRecords, RunRecords, pack_run
 from clustersim.serving.adapters import Adapters
 from clustersim.serving.batch import Batch
 from clustersim.serving.contracts import Policy, StepTimes
@@ -30,24 +31,13 @@ _SAME = 1e-12
 _NO_PREFILL = (0, 0, 0, 0, 0)
 
 
-class _Wake(Event):
-    """What ends a run: an event that is bound to happen, made with as little as SimPy needs."""
-
-    def __init__(self, env: Environment, act: Callable[[Event], None]) -> None:
-        self.env = env
-        self.callbacks = [act]
-        self._ok = True
-        self._value = None
-        self._defused = False
-
-
 class Replica(Batch):
     """A batch and its progress in time."""
 
     def __init__(
         self,
         index: int,
-        env: Environment,
+        clock: Clock,
         records: RequestRecords,
         runs: RunRecords,
         scheduler: Policy,
@@ -61,7 +51,7 @@ class Replica(Batch):
         super().__init__(records, scheduler, kv, on_finish, data_parallel, in_flight, adapters)
         self.index = index
         self._order_of_events = EventPriority(_AFTER_ARRIVALS + index)
-        self.env = env
+        self.clock = clock
         self.runs = runs
         self.step_times = step_times
         self.on_chunks: Callable[[Replica, float, float], None] | None = None
@@ -221,8 +211,8 @@ class Replica(Batch):
             return 0
         curve, batch = self.step_times.decode(self.kv.num_decoding), self.kv.num_decoding
         since = (now - self._now) * (1 - _SAME)
-        done = curve.steps_to_reach(self.context, batch, since, self._steps)
-        return done - 1 if curve.total(self.context, batch, done) > since else done
+        done, seconds = curve.reach(self.context, batch, since, self._steps)
+        return done - 1 if seconds > since else done
 
     def settle(self, now: float) -> None:
         """Let steps that ended before `now` evict what they did, for one who asks what is in the cache."""
@@ -269,20 +259,15 @@ class Replica(Batch):
     def _cut_short(self, now: float) -> None:
         """End the decode run in progress at the first step boundary from `now` on."""
         most, batch = self._steps, self.kv.num_decoding
-        curve = self.step_times.decode(batch)
-        steps = curve.steps_to_reach(self.context, batch, now - self._now, most)
+        steps, seconds = self.step_times.decode(batch).reach(self.context, batch, now - self._now, most)
         if steps < most:
-            self._steps = steps
-            self._duration = curve.total(self.context, batch, steps)
-            self._sleep_until(self._now + self._duration)
+            self._steps, self._duration = steps, seconds
+            self._sleep_until(self._now + seconds)
 
     # ---- time ------------------------------------------------------------------------------------------------
 
     def _sleep_until(self, time: float) -> None:
-        env = self.env
-        self._wake = event = _Wake(env, self._advance)
-        delay = time - env.now
-        env.schedule(event, self._order_of_events, delay if delay > 0.0 else 0.0)
+        self._wake = self.clock.call_at(time, self._order_of_events, self._advance)
 
     def _advance(self, event: Event) -> None:
         """End the run in progress, then plan and start the next."""
@@ -300,7 +285,11 @@ class Replica(Batch):
     def _start_run(self) -> None:
         self._queued = len(self.waiting)
         self._preempted = self.stalled = False
-        chunks = self.chunks = self.scheduler.plan(self)
+        if self.waiting or self.computed:
+            chunks = self.chunks = self.scheduler.plan(self)
+        else:
+            self.make_room_to_decode()
+            chunks = self.chunks = []
         if self.on_room is not None:
             self._queued = len(self.waiting)  # who has room now did not wait for it
         batch = self.kv.num_decoding
@@ -345,44 +334,30 @@ class Replica(Batch):
         batch, context, stalled = kv.num_decoding, self.context, 0
         if self.stalled:
             steps, batch, context, stalled = 0, 0, 0, batch
-        shape = self._shape if chunks else _NO_PREFILL
         kv.used += self._growth(steps)
         kv.reserved = 0
         if kv.idle:
             kv.evict()
         now = self._now = start + self._duration
-        self.counter += steps
+        counter = self.counter = self.counter + steps
         self.context += steps * batch
-        self._tick(steps)
-        if self._answers and self._answers[0][0] <= self.counter:
-            first = self.counter - steps
+        if self._recounts:
+            self._recount(steps)
+        if self._answers and self._answers[0][0] <= counter:
+            first = counter - steps
 
             def time_of(counter: int) -> float:
                 return start + self.step_times.decode(batch).total(context, batch, counter - first)
 
             self._pass_answers(time_of)
-        ended = []
-        for request, _ in chunks:
-            if self.computed.get(request) == self.prefill_length(request):
-                ended.append(request)
-        self.runs.append(
-            (
-                self.index,
-                start,
-                now,
-                steps or 1,
-                batch,
-                context,
-                *shape,
-                len(ended),
-                kv.used,
-                self._queued,
-                stalled,
-            )
-        )
+        ended = [request for request, _ in chunks if self._is_prefilled(request)] if chunks else ()
+        shape = self._shape if chunks else _NO_PREFILL
+        self.runs.append(pack_run(
+            self.index, start, now, steps or 1, batch, context, *shape, len(ended), kv.used, self._queued, stalled
+        ))  # fmt: skip
         if self._orders:
             self._follow_orders(now)
-        if self._finishes and self._finishes[0][0] <= self.counter:
+        if self._finishes and self._finishes[0][0] <= counter:
             self._pass_finishes()
         for request in ended:
             if request in self.computed:

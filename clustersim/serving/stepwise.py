@@ -17,7 +17,9 @@ class StepwiseReplica(Replica):
     def _steps_ahead(self) -> int:
         return 1
 
-    def _tick(self, steps: int) -> None:
+    _recounts = True
+
+    def _recount(self, steps: int) -> None:
         assert steps == (0 if self.stalled else 1)
         decoding = [offset + self.counter for offset in self._offsets.values()]
         assert self.context == sum(tokens + 1 for tokens in decoding)

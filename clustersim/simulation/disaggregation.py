@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from clustersim.network.flow import Flow, layer_wise
 from clustersim.network.place import Place
 from clustersim.serving.replica import Replica
+from clustersim.simulation.removal import abandon, take_off, write_off
 
 if TYPE_CHECKING:
     from clustersim.simulation.front import Front
@@ -227,9 +228,9 @@ class Handover:
         if target is not None:
             target.abandon(request, now)
         if source is not None:
-            self.prefill.take_off(request, source, now)
+            take_off(self.prefill, request, source, now)
         else:
-            self.decode.write_off(request, now, transit.left)
+            write_off(self.decode, request, now, transit.left)
         return True
 
     def forget(self, request: int, dead: Replica, now: float) -> int | None:
@@ -251,7 +252,7 @@ class Handover:
             self.decode.unload(request, target)
         for front, replica in ((self.prefill, source), (self.decode, target)):
             if replica is not None and replica is not dead:
-                front.abandon(request, replica, now)
+                abandon(front, request, replica, now)
         return output - (transit.left or output) + transit.prefilled
 
 

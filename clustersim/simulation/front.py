@@ -1,11 +1,11 @@
-"""Where requests enter a deployment, are routed to its replicas, and are taken off them."""
+"""Where requests enter a deployment and are routed to its replicas."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from clustersim.randomness import stream
-from clustersim.records import CANCELLED, REJECTED, SHED
+from clustersim.records import REJECTED, SHED
 from clustersim.scenario.plan import DeploymentPlan
 from clustersim.serving.adapters import Adapters
 from clustersim.serving.admission.accept_all import AcceptAll
@@ -14,13 +14,12 @@ from clustersim.serving.replica import Replica
 from clustersim.serving.routers import Load, Targets
 from clustersim.serving.stepwise import StepwiseReplica
 from clustersim.simulation.cache_index import CacheIndex
-from clustersim.simulation.client import client_of
 from clustersim.simulation.facts import SameFacts, key_of, queue_s, replica_facts
 from clustersim.simulation.gate import Gate
+from clustersim.simulation.inbox import Inbox
 from clustersim.simulation.offload import Offload
 from clustersim.simulation.parking import Parking
 from clustersim.simulation.retries import Retries
-from clustersim.workload.tasks import Call
 
 if TYPE_CHECKING:
     from clustersim.simulation.disaggregation import Handover
@@ -44,6 +43,7 @@ class Front:
         for load in self.loads[self.num_up :]:
             load.up = False
         self.num_entered = 0
+        self.inbox = Inbox(self)
         self.parking = Parking(self)
         self.retries = Retries(self)
         self.lifecycle: Lifecycle | None = None
@@ -74,8 +74,6 @@ class Front:
         ]  # fmt: skip
         self.offload = Offload(world, self) if deployment.kv_tiers else None
         """To the tiers below its replicas' caches."""
-        self._inbox: list[Call] = []
-        self._inbox_at = -1.0
 
     def _adapters(self) -> Adapters | None:
         """Return a replica's slots for adapters, where requests may ask for some."""
@@ -85,23 +83,6 @@ class Front:
         return Adapters(self.records, lora.max_loras, self.plan.adapter_load_s)
 
     # ---- how requests come in --------------------------------------------------------------------------------
-
-    def send(self, call: Call) -> None:
-        """Let a task's call through the frontend; those of one instant come together."""
-        now = self.world.env.now
-        if self._inbox_at != now:
-            self._inbox_at = now
-            inbox: list[Call] = []
-            self._inbox = inbox
-            self.world.after(self.delay_s, lambda _event: self._deliver(inbox))
-        self._inbox.append(call)
-
-    def _deliver(self, inbox: list[Call]) -> None:
-        if inbox is self._inbox:
-            self._inbox_at = -1.0
-        now = self.world.env.now
-        for call in inbox:
-            client_of(call).enter(call, now)
 
     def submit(self, request: int, now: float) -> bool:
         """Route a request that comes through the frontend now; False for one that is refused."""
@@ -190,62 +171,13 @@ class Front:
             records.input_tokens[request] + records.thinking_tokens[request] + records.answer_tokens[request]
         )
 
-    def _replica(self, request: int) -> Replica:
+    def replica_of(self, request: int) -> Replica:
+        """Return the replica of this deployment that a request was sent to."""
         return self.replicas[self.records.replica[request] - self.first_replica]
 
-    # ---- how they leave --------------------------------------------------------------------------------------
-
     def _finished(self, request: int, now: float) -> None:
-        self.unload(request, self._replica(request))
+        self.unload(request, self.replica_of(request))
         self.world.served(request, now)
-
-    def cancel(self, request: int, now: float) -> None:
-        """Take a request off its replica, or out of the queue for one."""
-        outside = self._outside(request)
-        if outside is not None:
-            self.write_off(request, now, outside.pop(request))
-        elif self.handover is None or not self.handover.cancel(request, now):
-            replica = self._replica(request)
-            self.unload(request, replica)
-            self.take_off(request, replica, now)
-
-    def withdraw(self, request: int, now: float) -> None:
-        """Take a request off the queue that it waits in, for a place in a batch or for a replica."""
-        outside = self._outside(request)
-        if outside is not None:
-            del outside[request]
-            return
-        replica = self._replica(request)
-        self.unload(request, replica)
-        if self.offload is None or self.offload.cancel(request) is None:
-            replica.withdraw(request, now)
-
-    def _outside(self, request: int) -> dict[int, int | None] | None:
-        """Return the table, with output tokens left, in which a request is that is on no replica; else None."""
-        return next((left for left in (self.parking.left, self.retries.left) if request in left), None)
-
-    def take_off(self, request: int, replica: Replica, now: float) -> None:
-        """Cancel a request at its replica, or what is on its way there for it."""
-        loading = None if self.offload is None else self.offload.cancel(request)
-        if loading is None:
-            replica.cancel(request, now)
-        else:
-            self.write_off(request, now, loading.left)
-
-    def abandon(self, request: int, replica: Replica, now: float) -> None:
-        """Forget a request at its replica that another replica knows the end of."""
-        if self.offload is None or self.offload.cancel(request) is None:
-            replica.abandon(request, now)
-
-    def write_off(self, request: int, now: float, left: int | None) -> None:
-        """Write down a cancelled request that is on no replica; `left` are the output tokens it still had to make."""
-        records = self.records
-        thinking, answer = records.thinking_tokens[request], records.answer_tokens[request]
-        made = 0 if left is None else thinking + answer - left
-        records.status[request] = CANCELLED
-        records.finish_s[request] = now
-        records.thinking_tokens[request] = min(thinking, made)
-        records.answer_tokens[request] = made - min(thinking, made)
 
     # ---- when replicas come and go ---------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from clustersim.records import SHED, WAITING
 from clustersim.serving.admission import Admit, Entrance
 from clustersim.simulation.client import client_of
+from clustersim.simulation.removal import withdraw
 
 if TYPE_CHECKING:
     from clustersim.simulation.front import Front
@@ -56,7 +57,7 @@ class Gate:
         if records.task[request] >= 0 and request not in world.calls:
             return  # cancelled, and taken off at the next step boundary
         now = world.env.now
-        front.withdraw(request, now)
+        withdraw(front, request, now)
         self._write_down(request, now)
         call = world.calls.pop(request, None)
         if call is not None:

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 
 from clustersim.network.flow import Flow
+from clustersim.network.interconnect import host_link
 from clustersim.records import CUT_OFF, DRAINING, OFF, QUEUED, STARTING, UP
 
 if TYPE_CHECKING:
@@ -58,24 +60,28 @@ class Lifecycle:
         self.weights = (deployment.model.name, deployment.formats.weights)
         for index, replica in enumerate(front.replicas):
             replica.on_idle = partial(self._was_idle, index)
+        front.targets.watchers.append(self._load_changed)
         for index in range(initial):
             self._span(index, UP, 0.0)
             self._remember(index)
 
     @property
     def expected_start_s(self) -> float:
-        """What a cold start takes once it has accelerators: as the last one, or the store at its full rate."""
+        """Seconds of a cold start on free accelerators: as the last one, or with the weights' way to itself."""
         if self.last_start_s is not None:
             return self.last_start_s
-        plan = self.front.plan
-        store = (
-            plan.cluster.remote_store
-            if self.startup.weights_from == "remote_store"
-            else plan.cluster.local_store
-        )
-        num_nodes = -(-self.num_accelerators // plan.cluster.node.count)
-        loading = plan.weights_bytes / (store.bandwidth_bytes_per_s.value * num_nodes)
-        return self.startup.provision_s + loading + self.startup.warm_up_s
+        startup, cluster = self.startup, self.front.plan.cluster
+        host = host_link(cluster.node)
+        rates = [] if host is None else [host[0] * self.num_accelerators]
+        if startup.weights_from != "host_memory":
+            from_remote = startup.weights_from == "remote_store"
+            link = cluster.remote_store if from_remote else cluster.local_store
+            num_nodes = -(-self.num_accelerators // cluster.node.count)
+            rates.append(link.bandwidth_bytes_per_s.value * num_nodes)
+            if from_remote and cluster.remote_store_total_bytes_per_s is not None:
+                rates.append(cluster.remote_store_total_bytes_per_s)
+        loading_s = self.front.plan.weights_bytes / min(rates, default=inf)
+        return startup.provision_s + loading_s + startup.warm_up_s
 
     def count(self, *states: int) -> int:
         """Return the replicas in some states."""
@@ -118,13 +124,13 @@ class Lifecycle:
             key=lambda index: (_SPARE_FIRST[self.states[index]], self.front.loads[index].requests, -index),
         )
 
-    def wake(self, now: float) -> None:
+    def wake(self, _now: float) -> None:
         """A request waits and nothing is up: where nothing is on its way either, start one."""
 
         def look() -> None:
             self._waking = False
             if not self.num_active():
-                self.scale_to(1, now)
+                self.scale_to(1, self.world.env.now)
 
         if not self._waking:
             self._waking = True
@@ -234,6 +240,11 @@ class Lifecycle:
         now = self.world.env.now
         self.last_start_s = now - self._placed_s[index]
         self._set(index, UP, now)
+
+    def _load_changed(self, index: int) -> None:
+        """Requests came or went: the last that a draining replica waits for may be given up before it has a step."""
+        if self.states[index] == DRAINING and not self.front.loads[index].requests:
+            self._was_idle(index, self.world.env.now)
 
     def _was_idle(self, index: int, _now: float) -> None:
         """A replica has nothing to do: if it drains, see after all that happens now whether it is done."""

@@ -123,6 +123,8 @@ def _update(world: World, update: Update) -> Generator[Event, None, None]:
     yield world.env.timeout(update.at_s)
     todo = [index for index, state in enumerate(lifecycle.states) if state == UP]
     for start in range(0, len(todo), update.max_unavailable):
+        if world.over():
+            return
         group = {
             index for index in todo[start : start + update.max_unavailable] if lifecycle.states[index] == UP
         }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
-from simpy import Environment, Event
+from simpy import Event
+from simpy.events import NORMAL
 
+from clustersim.clock import Clock
 from clustersim.network.flows import Flows
 from clustersim.network.interconnect import Interconnect
 from clustersim.network.place import Place
@@ -55,7 +57,7 @@ class World:
     ) -> None:
         self.scenario = scenario
         self.seed = seed
-        self.env = Environment()
+        self.env = Clock()
         self.records = RequestRecords(1024)
         self.tasks = TaskRecords(16)
         self.transfers = TransferRecords(16)
@@ -137,7 +139,8 @@ class World:
                     self.total += len(requests)
                 rows = source.add(requests)
                 times = (requests.arrival_s + source.delay_s).tolist()
-                self.env.process(_arrive(self.env, source, rows, times))
+                if times:
+                    _arrive(self.env, source, rows, times)
         if self.lifecycles:
             operate(self)
         with _without_gc():
@@ -225,12 +228,17 @@ def _without_gc() -> Iterator[None]:
             gc.enable()
 
 
-def _arrive(
-    env: Environment, source: Source, rows: range, times: list[float]
-) -> Generator[Event, None, None]:
+def _arrive(clock: Clock, source: Source, rows: range, times: list[float]) -> None:
     """Start rows at their times; those of one instant come in one go."""
-    begin, timeout = source.begin, env.timeout
-    for row, at in zip(rows, times, strict=True):
-        if at > env.now:
-            yield timeout(at - env.now)
-        begin(row, at)
+    begin, last, nexts = source.begin, len(times), 0
+
+    def come(_event: Event) -> None:
+        nonlocal nexts
+        now = clock.now
+        while nexts < last and (at := times[nexts]) <= now:
+            nexts += 1
+            begin(rows[nexts - 1], at)
+        if nexts < last:
+            clock.call_at(times[nexts], NORMAL, come)
+
+    clock.call_at(times[0], NORMAL, come)

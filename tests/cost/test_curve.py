@@ -34,7 +34,7 @@ def test_total_is_the_sum(curve: Curve, x: int, stride: int, count: int) -> None
 
 @settings(max_examples=300)
 @given(curves(), st.integers(0, 90), st.integers(0, 7), st.integers(1, 60), st.floats(0, 1.2))
-def test_steps_to_reach_is_the_first_that_does(
+def test_reach_is_the_first_that_does(
     curve: Curve, x: int, stride: int, most: int, share: float
 ) -> None:
     assume(curve.at(x) > 0)
@@ -42,7 +42,7 @@ def test_steps_to_reach_is_the_first_that_does(
     seconds = share * sums[-1]
     assume(all(abs(total - seconds) > 1e-9 * total for total in sums))
     expected = next((n for n, total in enumerate(sums, 1) if total >= seconds), most)
-    assert curve.steps_to_reach(x, stride, seconds, most) == expected
+    assert curve.reach(x, stride, seconds, most) == (expected, pytest.approx(sums[expected - 1], rel=1e-12))
 
 
 @settings(max_examples=200)
@@ -50,7 +50,7 @@ def test_steps_to_reach_is_the_first_that_does(
 def test_a_boundary_counts_as_reached(curve: Curve, x: int, stride: int, count: int) -> None:
     assume(curve.at(x) > 0)
     for boundary in (curve.total(x, stride, count), one_by_one(curve, x, stride, count)[-1]):
-        assert curve.steps_to_reach(x, stride, boundary, 1000) == count
+        assert curve.reach(x, stride, boundary, 1000)[0] == count
 
 
 def test_outside_its_knots_a_curve_goes_on_straight() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import toy
 import toy_tasks
-from simpy import Environment
 
+from clustersim.clock import Clock
 from clustersim.records import FINISHED, REJECTED, RequestRecords, RunRecords
 from clustersim.serving.kv_cache import KvCache, Prefix
 from clustersim.serving.replica import Replica
@@ -23,7 +23,7 @@ class Bench:
     """One replica whose every step takes a second, a block of KV a token."""
 
     def __init__(self, mode: type[Replica], num_blocks: int, scheduler: Any) -> None:
-        self.env = Environment()
+        self.env = Clock()
         self.records = RequestRecords(8)
         self.replica = mode(
             0, self.env, self.records, RunRecords(), scheduler, toy.Constant(1.0), KvCache(1, num_blocks), lambda *_: None

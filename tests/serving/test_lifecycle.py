@@ -29,7 +29,7 @@ def check(played: toy_tasks.Played) -> None:
     assert over[issued].all()
     assert world.over()
     for front in world.fronts:
-        assert not [*front.parked, *front.parked_left, *front.retrying]
+        assert not [*front.parking.left, *front.retries.left]
         assert front.handover is None or not front.handover.transits
         assert all((load.requests, load.tokens) == (0, 0) for load in front.loads)
         for replica in front.replicas:

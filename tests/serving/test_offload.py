@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from clustersim.kinds import kinds
 from clustersim.records import CANCELLED, FINISHED, WAITING
 from clustersim.scenario.schema import Scenario
+from clustersim.simulation.removal import cancel as cancel_request
 from clustersim.simulation.world import World
 
 BLOCK = 16
@@ -413,7 +414,7 @@ def test_cancelled_while_it_loads_it_was_never_there(tmp_path: Path) -> None:
 
     def cancel(world: World) -> None:
         assert list(world.fronts[0].offload.loading) == [2]
-        world.fronts[0].cancel(2, world.env.now)
+        cancel_request(world.fronts[0], 2, world.env.now)
         world.left(0, world.env.now)
 
     played = meddled(drawn, 2.5, cancel)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import toy
-from simpy import Environment
 
+from clustersim.clock import Clock
 from clustersim.records import CANCELLED, FINISHED, RequestRecords, RunRecords
 from clustersim.serving.kv_cache import KvCache, Prefix
 from clustersim.serving.replica import Replica
@@ -23,7 +23,7 @@ class Bench:
     """One replica whose every step takes a second, and requests that are put before it by hand."""
 
     def __init__(self, mode: type[Replica], num_blocks: int, block_size: int = 1, **settings: Any) -> None:
-        self.env = Environment()
+        self.env = Clock()
         self.records = RequestRecords(8)
         self.kv = KvCache(block_size, num_blocks)
         self.done: list[int] = []

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from math import ceil
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from clustersim.kinds import register
 from clustersim.serving.autoscalers import Autoscaler, Seen, Want
@@ -38,6 +38,14 @@ class Concurrency(Autoscaler):
         {"max_replicas": 8, "target_requests": 64},
         {"max_replicas": 4, "min_replicas": 0, "target_requests": 8},
     )
+
+    @model_validator(mode="after")
+    def _nested(self) -> Self:
+        if self.panic_window_s > self.window_s:
+            raise ValueError(
+                f"panic_window: {self.panic_window_s:g} s is more than window: {self.window_s:g} s"
+            )
+        return self
 
     def start(self) -> Want:
         """See the class."""

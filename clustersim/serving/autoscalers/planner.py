@@ -18,8 +18,8 @@ class Planner(Autoscaler):
     NVIDIA Dynamo's load-based planner, with its defaults: every 180 s; of a pool that decodes, `watch: kv`, the share
     of KV blocks in use, 0.9 and 0.5; of one that prefills, `watch: queue`, requests that wait for each replica, 5 and
     0.2 (ai-dynamo/dynamo 0.4, components/planner/src/dynamo/planner/defaults.py). It takes the mean of what it saw
-    every 10 s; here it is one look. Nothing is changed while a replica starts, and none is taken away within
-    `grace_intervals` of one that came.
+    every 10 s; here it is one look. Nothing is changed while a replica starts, unless nothing is outstanding: one that
+    gets no accelerators may wait for ever. None is taken away within `grace_intervals` of one that came.
     """
 
     kind: Literal["planner"] = "planner"
@@ -62,7 +62,7 @@ class Planner(Autoscaler):
 
         def want(seen: Seen) -> int:
             nonlocal came_s
-            if seen.up < seen.replicas:
+            if seen.up < seen.replicas and seen.outstanding_requests:
                 return seen.replicas
             seen_now = seen.kv_frac if self.watch == "kv" else seen.waiting_requests / max(1, seen.up)
             if self.watch == "kv" and seen.waiting_requests:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import ceil, expm1
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from clustersim.kinds import register
 from clustersim.serving.autoscalers import Autoscaler, Seen, Want
@@ -30,7 +30,7 @@ class Forecast:
         interval = settings.interval_s
         self.gain = -expm1(-interval / settings.level_s)
         self.trend_gain = -expm1(-interval / settings.trend_s)
-        self.num_bins = max(1, round(settings.season_s / settings.season_bin_s))
+        self.num_bins = round(settings.season_s / settings.season_bin_s)
         self.season: list[float] = []
         self.level: float | None = None
         self.trend = 0.0
@@ -112,7 +112,10 @@ class Predictive(Autoscaler):
     damping: Annotated[float, Field(gt=0, le=1)] = 0.98
     """Of the trend, each interval (Gardner and McKenzie: 0.8 to 0.98 is usual)."""
     season_s: PositiveSeconds = DAY_S
+    """Length of what recurs."""
     season_bin_s: PositiveSeconds = 900.0
+    """Times of day within one are taken as one; the season is a whole number of them, each no shorter than an
+    interval."""
     season_gain: Annotated[float, Field(gt=0, le=1)] = 0.3
     """Weight of a new day against those before; assumed."""
     least_shape: Annotated[float, Field(gt=0, le=1)] = 0.05
@@ -128,6 +131,20 @@ class Predictive(Autoscaler):
             "interval": "1 s",
         },
     )
+
+    @model_validator(mode="after")
+    def _in_bins(self) -> Self:
+        bins = self.season_s / self.season_bin_s
+        if round(bins) < 1 or abs(bins - round(bins)) > 1e-6:
+            raise ValueError(
+                f"season: {self.season_s:g} s is no whole number of season_bin: {self.season_bin_s:g} s"
+            )
+        if self.interval_s > self.season_bin_s * (1 + 1e-9):
+            raise ValueError(
+                f"season_bin: {self.season_bin_s:g} s is less than interval: {self.interval_s:g} s, so that no look "
+                "would fall into some bins"
+            )
+        return self
 
     def start(self) -> Want:
         """See the class."""

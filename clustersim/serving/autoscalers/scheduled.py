@@ -22,7 +22,7 @@ class From(Value):
 class Scheduled(Autoscaler):
     """So many replicas at each time of day: KEDA's cron scaler.
 
-    It looks a cold start ahead, so that replicas are up when they are due.
+    It looks ahead by a cold start and an interval, so that replicas are up when they are due.
     """
 
     kind: Literal["scheduled"] = "scheduled"
@@ -45,15 +45,21 @@ class Scheduled(Autoscaler):
         starts = [each.from_s for each in self.times]
         if starts != sorted(set(starts)) or starts[-1] >= self.period_s:
             raise ValueError("times: must rise, and end within the period")
-        most = max(each.replicas for each in self.times)
-        if most > self.max_replicas:
-            raise ValueError(f"times: {most} replicas are more than max_replicas: {self.max_replicas}")
+        numbers = [each.replicas for each in self.times]
+        if max(numbers) > self.max_replicas:
+            raise ValueError(
+                f"times: {max(numbers)} replicas are more than max_replicas: {self.max_replicas}"
+            )
+        if min(numbers) < self.min_replicas:
+            raise ValueError(
+                f"times: {min(numbers)} replicas are fewer than min_replicas: {self.min_replicas}"
+            )
         return self
 
     @property
     def floor(self) -> int:
         """See Autoscaler."""
-        return max(self.min_replicas, min(each.replicas for each in self.times))
+        return min(each.replicas for each in self.times)
 
     def at(self, time_s: float) -> int:
         """Return the replicas that are due at a time of the run."""
@@ -64,10 +70,16 @@ class Scheduled(Autoscaler):
                 due = each.replicas
         return due
 
+    def most(self, time_s: float, length_s: float) -> int:
+        """Return the most replicas that are due at any time from one of the run on, for so many seconds."""
+        first = self.start_s + time_s
+        soon = (each for each in self.times if (each.from_s - first) % self.period_s <= length_s)
+        return max([self.at(time_s), *(each.replicas for each in soon)])
+
     def start(self) -> Want:
         """See the class."""
 
         def want(seen: Seen) -> int:
-            return max(self.at(seen.now_s), self.at(seen.now_s + seen.start_s))
+            return self.most(seen.now_s, seen.start_s + self.interval_s)
 
         return want

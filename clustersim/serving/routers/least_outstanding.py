@@ -45,6 +45,9 @@ def least(targets: Targets, what: Callable[[AnyLoad], float], among: Collection[
     """
     loads = targets.loads
     members = frozenset(range(len(loads)) if among is None else among)
+    if len(members) == 1:
+        (only,) = members
+        return lambda _request: only if loads[only].up else -1
     most = 8 * len(members) + 64
     heap: list[tuple[float, int]] = []
 
