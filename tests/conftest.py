@@ -8,8 +8,12 @@ import tempfile
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Tests run side by side: a linear algebra library that also takes every core would slow them all.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # A developer's own measured profiles must not change what the tests expect.
-os.environ["CLUSTERSIM_PROFILES"] = tempfile.mkdtemp(prefix="clustersim-no-profiles-")
+_NO_PROFILES = tempfile.TemporaryDirectory(prefix="clustersim-no-profiles-")
+os.environ["CLUSTERSIM_PROFILES"] = _NO_PROFILES.name
 
 settings.register_profile(
     "laws", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
