@@ -285,11 +285,7 @@ class Replica(Batch):
     def _start_run(self) -> None:
         self._queued = len(self.waiting)
         self._preempted = self.stalled = False
-        if self.waiting or self.computed:
-            chunks = self.chunks = self.scheduler.plan(self)
-        else:
-            self.make_room_to_decode()
-            chunks = self.chunks = []
+        chunks = self.chunks = self.scheduler.plan(self)
         if self.on_room is not None:
             self._queued = len(self.waiting)  # who has room now did not wait for it
         batch = self.kv.num_decoding

@@ -18,9 +18,12 @@ class KvAware(Router):
 
         cost = weight x (input tokens - those cached there) + input and output tokens of its unfinished requests
 
-    Dynamo's KV router has the same sum, in blocks: overlap weight x blocks to prefill + blocks in use for decoding
-    (docs.nvidia.com/dynamo, Router Design; its weight is 1); llm-d weighs a score of the prefix against scores of load.
-    Output lengths are counted as if they were known at arrival: the KV that a replica will hold, not that it has.
+    After Dynamo's KV router (docs.nvidia.com/dynamo, Router Design), whose sum is, in blocks, weight x blocks to
+    prefill + blocks in use, the request counted in both; its weight is 1. Three departures: blocks that several
+    requests share count there once, here in each of them; prompts under way count there by the weight, too; output
+    is counted there as it is made, here as if its length were known at arrival. So where unfinished requests share long
+    prefixes load weighs more here than there, and a weight of 2 or more comes nearer. llm-d weighs a score of the
+    prefix against scores of load.
     """
 
     kind: Literal["kv_aware"] = "kv_aware"

@@ -26,10 +26,7 @@ class Scheduler(Part):
 
     @abstractmethod
     def plan(self, batch: Batch) -> list[tuple[int, int]]:
-        """Admit and preempt; return (request, tokens) to prefill in the next step.
-
-        Asked where requests wait or prompts are in progress: else there is nothing to plan.
-        """
+        """Admit and preempt; return (request, tokens) to prefill in the next step."""
 
     def queue(self, records: RequestRecords) -> Queue:  # noqa: ARG002 - the contract's
         """Return an empty queue, first come first served."""

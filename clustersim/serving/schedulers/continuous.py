@@ -38,6 +38,9 @@ class Continuous(Scheduler):
     def plan(self, batch: Batch) -> list[tuple[int, int]]:
         """See Scheduler."""
         preempted = batch.make_room_to_decode()
+        if not batch.computed and not batch.waiting:
+            batch.stalled = False
+            return []
         alone = self.prefills_alone
         budget = self.token_budget * batch.in_flight - (0 if alone else batch.kv.num_decoding)
         chunks: list[tuple[int, int]] = []
