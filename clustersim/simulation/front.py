@@ -111,7 +111,7 @@ class Front:
     # ---- where they go ---------------------------------------------------------------------------------------
 
     def route(self, request: int, now: float, left: int | None = None) -> None:
-        """Send a request to the replica where its KV is, else where the router says; park it where none is up.
+        """Send a request where another has its very context, else where the router says; park it where none is up.
 
         `left` are the output tokens it has still to make, where it made some before.
         """

@@ -122,17 +122,15 @@ class TaskKv:
             at = at.parent
 
     def home(self, call: Call, front: Front) -> int | None:
-        """Return the replica of a deployment that is up where a call's context, or what it extends, has KV.
+        """Return the replica of a deployment that is up where another request has a call's very context: see `forks`.
 
-        None for a free choice.
+        None for a free choice: one that goes on from an answer is a request of its own, which the router places.
         """
         first, count = front.first_replica, len(front.replicas)
-        spread = self._source.settings.forks == "spread"
-        at: Context | None = call.context
-        while at is not None:
-            if at.nodes and not (spread and at is self._prompt):
-                for number in at.nodes:
-                    if first <= number < first + count and front.loads[number - first].up:
-                        return number - first
-            at = at.parent
+        context = call.context
+        if context is self._prompt and self._source.settings.forks == "spread":
+            return None
+        for number in context.nodes:
+            if first <= number < first + count and front.loads[number - first].up:
+                return number - first
         return None

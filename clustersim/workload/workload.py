@@ -81,8 +81,8 @@ class Tasks(Value):
     spread: Annotated[float, Field(ge=0)] = 0.3
     """Standard deviation of ln(thinking tokens) between attempts at one problem. Assumed: no measurement found."""
     forks: Literal["together", "spread"] = "together"
-    """Where the samples of one prompt go: `together` to the replica that has its KV, `spread` each where the router
-    says; what goes on from an earlier call always follows its KV."""
+    """Where the samples of one prompt go: `together` to the replica that has its KV, as with an API's `n`, or `spread`
+    each where the router says. What goes on from an earlier call is a request of its own, which the router places."""
 
 
 class TraceSource(Value):
