@@ -17,11 +17,14 @@ class Startup(Value):
     """Until its process runs on accelerators that are free: scheduling, container start. Assumed: images are on the
     nodes."""
     weights_from: Literal["remote_store", "local_store", "host_memory"] = "remote_store"
-    """Where weights lie that no replica brought to the node before."""
+    """Where weights lie that no replica brought to the node before. They come at the bandwidth of storage and links;
+    loaders of engines often get less of it (9 of 40 GB/s, run-ai/runai-model-streamer#135): say so by the bandwidth of
+    the store."""
     keep_in_host_memory: bool = True
     """Whether a node that has loaded a model once loads it from host memory from then on."""
     warm_up_s: Seconds = 45.0
-    """Compilation, capture of CUDA graphs, profiling of memory. Assumed; vLLM logs 20 to 90 s for this."""
+    """Compilation, capture of CUDA graphs, profiling of memory. Assumed; vLLM logs 20 to 90 s
+    for this, and warming up DeepGEMM, as block-scaled fp8 does, takes "a couple of minutes" more (vllm/envs.py)."""
 
 
 class Retries(Value):

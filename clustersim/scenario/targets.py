@@ -20,7 +20,7 @@ def target_problems(scenario: Scenario) -> Found:
         for what in deployment.router.problems(()):
             yield ("deployments", index, "router"), what
     names = [deployment.name for deployment in scenario.deployments]
-    prefill_only = {deployment.prefill_by for deployment in scenario.deployments}
+    prefill_only = {each.prefill_by for each in scenario.deployments if each.prefill_by != each.name}
     for index, workload in enumerate(scenario.workloads):
         key: Key = ("workloads", index)
         if workload.to is None and len(names) > 1:
