@@ -31,7 +31,7 @@ def scaler(rng: np.random.Generator, most: int) -> dict[str, Any]:
         "planner": {"watch": str(rng.choice(["kv", "queue"])), "up_over": 0.3, "down_below": 0.1, "grace_intervals": 1},
         "predictive": {"replica_rate": "20 req/s", "level": "0.1 s", "trend": "0.3 s", "season": "0.5 s",
                        "season_bin": "0.1 s"},
-        "scheduled": {"period": "0.4 s", "times": [{"from": "0 s", "replicas": 1}, {"from": "0.2 s", "replicas": most}]},
+        "scheduled": {"period": "0.8 s", "times": [{"from": "0 s", "replicas": 1}, {"from": "0.5 s", "replicas": most}]},
     }  # fmt: skip
     kind = str(rng.choice(list(kinds)))
     return {
@@ -67,7 +67,7 @@ def deployment(rng: np.random.Generator, name: str, **more: Any) -> dict[str, An
                       "token_budget": int(rng.choice([16, 100, 10000]))},
         "router": str(rng.choice(["round_robin", "least_outstanding_tokens", "least_outstanding_requests"])),
         "startup": {
-            "provision": f"{rng.choice([0.0, 0.01])} s", "warm_up": f"{rng.choice([0.0, 0.02])} s",
+            "provision": f"{rng.choice([0.0, 0.01])} s", "warm_up": f"{rng.choice([0.0, 0.02, 0.08])} s",
             "keep_in_host_memory": bool(rng.random() < 0.5),
             "weights_from": str(rng.choice(["remote_store", "local_store", "host_memory"])),
         },

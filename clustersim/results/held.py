@@ -68,7 +68,6 @@ def held_by(
     columns["end_s"][np.isnan(columns["end_s"])] = np.inf
     last = first_replica + plan.max_replicas
     mine = (columns["replica"] >= first_replica) & (columns["replica"] < last)
-    mine &= columns["end_s"] > columns["start_s"]
     columns = {name: column[mine] for name, column in columns.items()}
     order = np.lexsort((columns["start_s"], columns["replica"]))
     return Held(plan.deployment.replicas, window_s, {name: each[order] for name, each in columns.items()})
@@ -106,7 +105,8 @@ def _cold_starts(held: Held) -> dict[str, Any]:
     seconds, waits = [], []
     for index in np.flatnonzero(state == STARTING):
         after, before = index + 1, index - 1
-        up = after < len(state) and replica[after] == replica[index] and start[after] == end[index]
+        follows = after < len(state) and replica[after] == replica[index] and start[after] == end[index]
+        up = follows and state[after] in (UP, CUT_OFF)
         if not (up and held.window_s[0] <= end[index] <= held.window_s[1]):
             continue
         seconds.append(end[index] - start[index])

@@ -15,6 +15,8 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
+from simpy import Event
+
 from clustersim.network.flow import Flow
 from clustersim.network.interconnect import host_link
 from clustersim.records import CUT_OFF, DRAINING, OFF, QUEUED, STARTING, UP
@@ -76,10 +78,9 @@ class Lifecycle:
         if startup.weights_from != "host_memory":
             from_remote = startup.weights_from == "remote_store"
             link = cluster.remote_store if from_remote else cluster.local_store
-            num_nodes = -(-self.num_accelerators // cluster.node.count)
-            rates.append(link.bandwidth_bytes_per_s.value * num_nodes)
-            if from_remote and cluster.remote_store_total_bytes_per_s is not None:
-                rates.append(cluster.remote_store_total_bytes_per_s)
+            nodes = -(-self.num_accelerators // cluster.node.count)
+            total = cluster.remote_store_total_bytes_per_s if from_remote else None
+            rates += [link.bandwidth_bytes_per_s.value * nodes, inf if total is None else total]
         loading_s = self.front.plan.weights_bytes / min(rates, default=inf)
         return startup.provision_s + loading_s + startup.warm_up_s
 
@@ -127,14 +128,14 @@ class Lifecycle:
     def wake(self, _now: float) -> None:
         """A request waits and nothing is up: where nothing is on its way either, start one."""
 
-        def look() -> None:
+        def look(_event: Event) -> None:
             self._waking = False
             if not self.num_active():
                 self.scale_to(1, self.world.env.now)
 
         if not self._waking:
             self._waking = True
-            self.world.after(0.0, lambda _event: look())
+            self.world.after(0.0, look)
 
     def start(self, index: int, now: float) -> None:
         """Bring a replica up; one that is draining serves again."""
@@ -197,11 +198,11 @@ class Lifecycle:
         self._set(index, STARTING, now)
         attempt = self._attempts[index]
 
-        def provisioned() -> None:
+        def provisioned(_event: Event) -> None:
             if self._attempts[index] == attempt:
                 self._load_weights(index, attempt)
 
-        self.world.after(self.startup.provision_s, lambda _event: provisioned())
+        self.world.after(self.startup.provision_s, provisioned)
 
     def _load_weights(self, index: int, attempt: int) -> None:
         world = self.world

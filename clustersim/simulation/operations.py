@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from clustersim.simulation.front import Front
     from clustersim.simulation.world import World
 
-#: Requests that wait for so long, beyond every repair, while nothing whatever happens, wait in vain: schedules of a day
+#: Requests that wait for so long, beyond every repair, while no replica takes a step, wait in vain: schedules of a day
 #: or a week have come round by then.
 _IN_VAIN_S = 8 * DAY_S
 
@@ -58,8 +58,8 @@ class _Watch:
     def look(self) -> None:
         """Raise InputError where requests wait in vain."""
         world = self.world
-        seen = (world.finished, world.records.num, world.runs.num, world.flows.num_started, world.spans.num)
-        if seen != self.seen:
+        seen = (world.finished, world.runs.num)
+        if seen != self.seen or not any(front.waiting() for front in world.fronts):
             self.seen, self.since_s = seen, world.env.now
         elif world.env.now - self.since_s > self.patience_s:
             for front in world.fronts:
@@ -67,8 +67,9 @@ class _Watch:
                 if waiting:
                     raise InputError(
                         f'{len(waiting)} requests wait for replicas of "{front.plan.deployment.name}" that get no '
-                        f'accelerators of "{front.plan.cluster.name}", though nobody else needs any; give the cluster '
-                        "more nodes, or the other deployments there a smaller min_replicas"
+                        f'accelerators of "{front.plan.cluster.name}", or not for as long as a cold start, though '
+                        "nobody else needs any; give the cluster more nodes, or the other deployments there fewer "
+                        "replicas or a higher priority number"
                     )
 
 

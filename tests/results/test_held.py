@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import toy
@@ -57,6 +59,46 @@ def test_fleet_metrics_are_counted_by_hand() -> None:
     up, down = 10 + 4 + (4 + 2 + 3), 6 + 1
     assert found["availability_frac"] == pytest.approx(up / (up + down))
     assert found["lost"] == found["retries"] == 0
+
+
+def counted(rows: list[tuple[int, int, float, float]]) -> dict[str, Any]:
+    """Return what spans come to in 20 s of a deployment on which failures may fall."""
+    scenario = toy.scenario(
+        deployment={"autoscaler": {"kind": "reactive", "max_replicas": 2}},
+        failures=[{"kind": "node", "at": ["1 h"]}], workload={"num_requests": 3},
+    )  # fmt: skip
+    result = simulate(scenario)
+    return fleet_metrics(scenario, result.plans[0], result.served[0], held((0.0, 20.0), rows))
+
+
+def test_a_start_that_was_cut_short_is_no_cold_start() -> None:
+    """It dies while it loads, waits and starts again; or, with no wait, at once."""
+    for wait_s in (2.0, 0.0):
+        again = 6.0 + wait_s
+        found = counted(
+            [
+                (0, STARTING, 2, 6),
+                (0, QUEUED, 6, again),
+                (0, STARTING, again, again + 3),
+                (0, UP, again + 3, np.nan),
+            ]
+        )
+        assert (found["cold_starts"], found["cold_start_s"], found["accelerator_wait_s"]) == (1, 3.0, wait_s)
+        assert found["gpu_hours"] * 3600 == pytest.approx(18.0 - wait_s)
+        assert found["availability_frac"] == 1.0, "it was never up before"
+
+
+def test_a_replica_that_is_renewed_while_it_idles_was_never_down() -> None:
+    """It drains in the instant; one that dies is queued in the instant."""
+    rest = [(0, STARTING, 5, 10), (0, UP, 10, np.nan)]
+    assert counted([(0, UP, 0, 5), (0, DRAINING, 5, 5), *rest])["availability_frac"] == 1.0
+    assert counted([(0, UP, 0, 5), (0, QUEUED, 5, 5), *rest])["availability_frac"] == pytest.approx(15 / 20)
+
+
+def test_only_cold_starts_that_end_in_the_window_count() -> None:
+    found = counted([(0, STARTING, 18, 22), (0, UP, 22, np.nan), (1, STARTING, -3, 1), (1, UP, 1, np.nan)])
+    assert (found["cold_starts"], found["cold_start_s"]) == (1, 4.0)
+    assert found["gpu_hours"] * 3600 == pytest.approx(2 + 20)
 
 
 def test_fixed_replicas_are_what_they_were() -> None:

@@ -72,12 +72,15 @@ def test_concurrency_takes_the_mean_of_a_minute_and_panics_on_six_seconds() -> N
 
 def test_the_planner_moves_by_one_and_waits_for_what_it_did() -> None:
     want = scaler("planner").start()
-    seen = CALM._replace(now_s=180.0, replicas=3, up=3)
+    seen = CALM._replace(now_s=180.0, replicas=3, up=3, outstanding_requests=9)
     assert want(seen._replace(kv_frac=0.95)) == 4
     assert want(seen._replace(now_s=360.0, replicas=4, up=3, kv_frac=0.1)) == 4, "one is on its way"
     assert want(seen._replace(now_s=540.0, replicas=4, up=4, kv_frac=0.1)) == 4, "grace"
     assert want(seen._replace(now_s=900.0, replicas=4, up=4, kv_frac=0.1)) == 3
     assert want(seen._replace(now_s=1080.0, kv_frac=0.7)) == 3
+    late = seen._replace(now_s=1800.0, replicas=4, up=3)
+    assert want(late) == 4, "one is on its way"
+    assert want(late._replace(outstanding_requests=0)) == 3, "and nobody waits for it"
     queue = scaler("planner", watch="queue").start()
     assert queue(seen._replace(waiting_requests=16)) == 4
     assert queue(seen._replace(waiting_requests=15)) == 3
@@ -98,6 +101,36 @@ def test_the_schedule_looks_a_cold_start_ahead() -> None:
         scaler("scheduled", times=times[::-1])
     with pytest.raises(ValueError, match="more than max_replicas"):
         scaler("scheduled", times=times, max_replicas=7)
+    with pytest.raises(ValueError, match="2 replicas are fewer than min_replicas: 3"):
+        scaler("scheduled", times=times, min_replicas=3)
+
+
+def test_the_schedule_has_replicas_up_whenever_it_looks_and_however_short_a_peak_is() -> None:
+    """Looks come each 10 s and a start takes 60 s: the last look before 30 s ahead of a peak must see it."""
+    times = [
+        {"from": "0 s", "replicas": 1},
+        {"from": "200 s", "replicas": 5},
+        {"from": "220 s", "replicas": 2},
+    ]
+    want = scaler("scheduled", times=times, interval="10 s", period="1000 s").start()
+    found = [
+        want(CALM._replace(now_s=at, start_s=60.0))
+        for at in (129.0, 130.0, 139.0, 210.0, 219.0, 221.0, 929.0)
+    ]
+    assert found == [1, 5, 5, 5, 5, 2, 2]
+    assert want(CALM._replace(now_s=990.0, start_s=300.0)) == 5, "the next day's"
+
+
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ValueError, match="panic_window: 6 s is more than window: 5 s"):
+        scaler("concurrency", window="5 s")
+    rate = {"replica_rate": "1 req/s"}
+    with pytest.raises(ValueError, match="season: 600 s is no whole number of season_bin: 900 s"):
+        scaler("predictive", **rate, season="10 min")
+    with pytest.raises(ValueError, match="season_bin: 900 s is less than interval: 1800 s"):
+        scaler("predictive", **rate, interval="30 min")
+    with pytest.raises(ValueError, match=r"down_below: 3 is not less than up_over: 0\.9"):
+        scaler("planner", down_below=3)
 
 
 # ---- the forecast ----------------------------------------------------------------------------------------------

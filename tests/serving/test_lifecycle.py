@@ -11,7 +11,18 @@ import toy_tasks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clustersim.records import CANCELLED, FINISHED, LOST, QUEUED, REJECTED, SHED, STARTING, UP, WAITING
+from clustersim.records import (
+    CANCELLED,
+    DRAINING,
+    FINISHED,
+    LOST,
+    QUEUED,
+    REJECTED,
+    SHED,
+    STARTING,
+    UP,
+    WAITING,
+)
 
 TIMES = ("arrival_s", "entered_s", "scheduled_s", "first_token_s", "first_answer_s", "finish_s")
 COUNTS = ("cached_tokens", "replica", "num_preemptions", "num_retries", "lost_tokens", "status", "thinking_tokens",
@@ -43,6 +54,8 @@ def check(played: toy_tasks.Played) -> None:
     assert made.sum() == played.output[served].sum() + rows["lost_tokens"].sum()
     assert (played.output[rows["status"] == LOST] == 0).all()
     world.flows.check()
+    for life in world.lifecycles:
+        assert not {STARTING, DRAINING} & set(life.states), "a replica hangs"
     if world.lifecycles:
         _spans(played)
 

@@ -212,6 +212,23 @@ def test_who_waits_in_vain_is_told_and_the_run_ends(monkeypatch: pytest.MonkeyPa
         simulate(Scenario.model_validate(data))
 
 
+def test_who_is_reclaimed_before_it_is_up_again_and_again_waits_in_vain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The schedule leaves the node free for 2 s of 60 s; a cold start of the other takes longer."""
+    data = two_models().model_dump(exclude_unset=True)
+    data["deployments"] = data["deployments"][:2]
+    times = [{"from": "0 s", "replicas": 0}, {"from": "5 s", "replicas": 1}]
+    data["deployments"][0] |= {"autoscaler": {"kind": "scheduled", "min_replicas": 0, "max_replicas": 1, "priority": 0,
+                                              "interval": "1 s", "period": "60 s", "times": times}}  # fmt: skip
+    data["deployments"][1]["autoscaler"] |= {"priority": 1}
+    data["deployments"][1]["startup"] = {"provision": "10 s"}
+    data["workloads"] = [{**asks(10.0, 1), "to": "other"}]
+    monkeypatch.setattr("clustersim.simulation.operations._IN_VAIN_S", 600.0)
+    with pytest.raises(InputError, match=r'wait for replicas of "other" .* not for as long as a cold start'):
+        simulate(Scenario.model_validate(data))
+
+
 # ---- failures --------------------------------------------------------------------------------------------------
 
 

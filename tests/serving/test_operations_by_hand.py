@@ -131,7 +131,9 @@ def test_a_replica_whose_accelerator_fails_starts_on_another_at_once() -> None:
     """The one of eight that fails is drawn at random: with a replica on each group of four, one of them dies."""
     failures = [{"kind": "accelerator", "at": ["0.55 s"], "repair": "1 h"}]
     four = {"tp": 4}
-    played = play([deployment(parallelism=four, replicas=2)], [asks(0.0, num=2)], {"count": 2}, failures=failures)
+    played = play(
+        [deployment(parallelism=four, replicas=2)], [asks(0.0, num=2)], {"count": 2}, failures=failures
+    )
     dead = int(np.argmax([len(states(played, replica)) for replica in range(2)]))
     # Node 1 has room. Four host links bring the weights in a quarter of a second.
     assert_states(played, dead, ("up", 0.0), ("starting", 0.55), ("up", 1.30))
@@ -220,7 +222,13 @@ def test_a_cold_start_is_bytes_over_bandwidth_and_is_expected_to_be(
 
 def test_a_deployment_sleeps_when_nobody_has_asked_for_long_enough() -> None:
     """It looks each 0.25 s. The first request ends just after 3.5 s, and 0.5 s later the replica goes."""
-    sleeps = {"kind": "reactive", "min_replicas": 0, "max_replicas": 1, "interval": "0.25 s", "scale_down_after": "0.5 s"}
+    sleeps = {
+        "kind": "reactive",
+        "min_replicas": 0,
+        "max_replicas": 1,
+        "interval": "0.25 s",
+        "scale_down_after": "0.5 s",
+    }
     played = play([deployment(replicas=0, autoscaler=sleeps)], [asks(1.0), asks(10.0)])
     assert_states(played, 0, ("starting", 1.0), ("up", 2.5), ("starting", 10.0), ("up", 11.5))
     assert states(played)[1][2] == pytest.approx(4.0)

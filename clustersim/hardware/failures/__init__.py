@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Annotated, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from clustersim.errors import unknown
 from clustersim.kinds import Part
@@ -57,6 +57,13 @@ class Failure(Part):
     """Mean time between failures of one thing; failures of each are a Poisson process."""
     repair_s: PositiveSeconds = 3600.0
     """Until it is back."""
+
+    @field_validator("at_s", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        if isinstance(value, str | int | float):
+            raise ValueError(f"a list of times, like [{value}]")
+        return value
 
     @model_validator(mode="after")
     def _when(self) -> Self:
