@@ -111,11 +111,16 @@ def intervals(metrics: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 #: Metrics that hold the same metrics by name: of each deployment, of each workload of tasks.
 _BY_NAME = ("deployments", "tasks")
+#: Metrics that hold several numbers of one mechanism.
+GROUPS = ("kv_transfer", "kv_offload")
 _NOT_RANDOM = frozenset({"seed", "num_accelerators", "cpu_s", "kv_capacity_tokens", "longest_request_tokens"})
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the numbers among metrics that chance moves, by key: "p99_ttft_ms", "deployments.chat.p99_ttft_ms"."""
+    """Return the numbers among metrics that chance moves, by key.
+
+    "p99_ttft_ms", "deployments.chat.p99_ttft_ms", "deployments.chat.kv_transfer.p99_s".
+    """
     return dict(_numbers(metrics))
 
 
@@ -129,4 +134,6 @@ def _numbers(metrics: Mapping[str, Any], prefix: str = "") -> list[tuple[str, fl
         elif key in _BY_NAME and isinstance(value, Mapping):
             for name, inner in value.items():
                 rows += _numbers(inner, f"{key}.{name}.")
+        elif key in GROUPS and isinstance(value, Mapping):
+            rows += _numbers(value, f"{prefix}{key}.")
     return rows

@@ -13,6 +13,7 @@ import pytest
 from pages import PAGES, ROOT, Block, blocks, links
 
 import clustersim as cs
+from clustersim.kinds import kinds
 from clustersim.metrics import PERCENTILES
 
 FILES = ("yaml", "json", "text")
@@ -151,6 +152,21 @@ def test_counts_in_the_readme_are_those_of_the_library() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for shelf in ("accelerators", "nodes", "sites", "models", "benchmarks"):
         assert f"{len(library.names(shelf))} {shelf}" in text
+
+
+def test_counts_in_the_changelog_are_those_of_the_code() -> None:
+    from clustersim.workload.traces import FORMATS
+
+    profiles = [path for path in (ROOT / "hardware_specs/profiles").iterdir() if path.is_dir()]
+    counts = {
+        "strategies": len(kinds("strategy")), "routers": len(kinds("router")), "autoscalers": len(kinds("autoscaler")),
+        "formats": len(FORMATS), "public claims": len(list((ROOT / "scenarios/claims").glob("*.yaml"))),
+        "NVIDIA accelerators": len([path for path in profiles if path.name != "generic"]),
+    }  # fmt: skip
+    words = {7: "seven", 9: "nine", 11: "eleven", 15: "fifteen", 40: "forty"}
+    text = " ".join((ROOT / "CHANGELOG.md").read_text(encoding="utf-8").lower().split())
+    for what, count in counts.items():
+        assert f"{words.get(count, count)} {what.lower()}" in text
 
 
 def test_the_site_builds_strictly(tmp_path: Path) -> None:

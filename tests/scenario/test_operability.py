@@ -48,6 +48,29 @@ CASES = {
     "a failure without a time": (
         {"extra": "failures:\n  - {kind: accelerator}"}, 15, ("needs `at`", "`mtbf`"),
     ),
+    "a failure at a time that is no list": (
+        {"extra": "failures:\n  - {kind: accelerator, at: 1 s}"}, 15, ("failures.0.at", "a list of times, like [1 s]"),
+    ),
+    "a failure of no kind": (
+        {"extra": "failures:\n  - {kind: nod, at: [1 s]}"}, 15, ("failures.0", 'Did you mean "node"'),
+    ),
+    "a link that keeps all": (
+        {"extra": "failures:\n  - {kind: link, at: [1 s], left_frac: 1}"}, 15, ("failures.0.left_frac", "less than 1"),
+    ),
+    "an update of no replica at a time": (
+        {"extra": "updates:\n  - {deployment: serve, at: 1 s, max_unavailable: 0}"}, 15, ("updates.0.max_unavailable",),
+    ),
+    "an update at no time": ({"extra": "updates:\n  - {deployment: serve}"}, 15, ("updates.0", '"at" is missing')),
+    "no such policy": (
+        {"deployment": "autoscaler: {kind: reactve, max_replicas: 2}"}, 8, ("autoscaler", 'Did you mean "reactive"'),
+    ),
+    "no most": ({"deployment": "autoscaler: {kind: reactive}"}, 8, ("autoscaler", '"max_replicas" is missing')),
+    "a schedule below the least": (
+        {"deployment": "autoscaler: {kind: scheduled, max_replicas: 2, times: [{from: 0 s, replicas: 0}]}"}, 8,
+        ("autoscaler", "0 replicas are fewer than min_replicas: 1"),
+    ),
+    "weights from nowhere": ({"deployment": "startup: {weights_from: disk}"}, 8, ("weights_from", "local_store")),
+    "no such retry": ({"deployment": "retries: {resume: again}"}, 8, ("retries.resume", "'restart'", "'continue'")),
     "nobody ever": ({"deployment": "replicas: 0"}, 8, ("never has a replica", "autoscaler")),
     "more than most": (
         {"deployment": "replicas: 3, autoscaler: {kind: reactive, max_replicas: 2}"}, 8, ("3 is more than", "max_replicas: 2"),

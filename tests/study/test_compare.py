@@ -7,8 +7,10 @@ from toy import scenario
 
 import clustersim as cs
 from clustersim.errors import InputError
+from clustersim.scenario.schema import Scenario
 from clustersim.study import compare as package
-from clustersim.study.replicate import replicate
+from clustersim.study.compare.objective import better, check_name
+from clustersim.study.replicate import numbers, replicate
 
 
 def small(**changes):
@@ -155,9 +157,57 @@ def test_the_same_scenario_twice_is_refused():
         cs.compare(small())
 
 
-def test_every_metric_of_a_run_has_a_known_side():
-    from clustersim.study.compare.objective import check_name
-    from clustersim.study.replicate import numbers
+def with_every_mechanism() -> Scenario:
+    """Two deployments that report every metric of a fleet: tiers, transfers, cold starts, failures, admission, adapters."""
+    common = {"model": "llama-3.1-8b", "on": "pool", "lora": {"max_loras": 1}}
+    decode = {
+        **common, "name": "decode", "prefill_by": "prefill", "replicas": 1, "kv_transfer": {"when": "at_the_end"},
+        "admission": {"kind": "queue_limit", "max_outstanding": 20},
+        "autoscaler": {"kind": "reactive", "max_replicas": 3},
+    }  # fmt: skip
+    prefill = {**common, "name": "prefill", "kv_tiers": [{"where": "host_memory", "capacity": "10 GB"}]}
+    workload = {
+        "to": "decode",
+        "prefix": {"kind": "shared_system_prompt", "tokens": 512, "num_prompts": 4},
+        "adapters": {"num_adapters": 3},
+    }
+    failures = [{"kind": "accelerator", "at": ["3 s"]}]
+    return scenario(deployments=[decode, prefill], workload=workload, failures=failures)
 
-    for key in numbers(cs.simulate(small()).metrics):
-        check_name(key, [small()], "--by")
+
+@pytest.mark.parametrize("make", [small, with_every_mechanism])
+def test_every_metric_of_a_run_has_a_known_side(make):
+    played = make()
+    for key in numbers(cs.simulate(played).metrics):
+        check_name(key, [played], "--by")
+
+
+@pytest.mark.parametrize(
+    ("metric", "side"),
+    [
+        ("prefix_hit_frac", "higher"), ("availability_frac", "higher"), ("shed_frac", "lower"), ("retries", "lower"),
+        ("lost_tokens", "lower"), ("gpu_hours", "lower"), ("cold_start_s", "lower"), ("adapter_loads", "lower"),
+        ("kv_transfer.p99_s", "lower"), ("kv_offload.p50_s", "lower"), ("kv_transfer.bytes", None),
+    ],
+)  # fmt: skip
+def test_metrics_of_mechanisms_can_be_ranked_by(metric, side):
+    played = with_every_mechanism()
+    for key in (metric, f"deployments.decode.{metric}"):
+        check_name(key, [played], "--by")
+        assert better(key) == side
+
+
+def test_a_group_of_metrics_has_no_others():
+    with pytest.raises(
+        InputError, match=r'no metric "kv_transfer\.p99_ms"\. Did you mean "kv_transfer\.p99_s"'
+    ):
+        check_name("deployments.decode.kv_transfer.p99_ms", [with_every_mechanism()], "--by")
+
+
+def test_fleets_are_ranked_by_what_their_transfers_took():
+    played = with_every_mechanism()
+    fp8 = {"weights": "bf16", "activations": "bf16", "kv_cache": "fp8"}
+    small_kv = played.with_(*((f"deployments.{name}.precision", fp8) for name in ("prefill", "decode")))
+    by = "deployments.decode.kv_transfer.p50_s"
+    found = cs.compare(played, small_kv, by=by, replications=3, processes=1)
+    assert [place.entry.letter for place in found.ranking] == ["B", "A"]

@@ -8,6 +8,7 @@ from typing import Literal
 from clustersim.errors import InputError, unknown
 from clustersim.metrics import PERCENTILES
 from clustersim.scenario.schema import Scenario
+from clustersim.study.replicate import GROUPS
 
 Better = Literal["lower", "higher"]
 _LOWER = frozenset(
@@ -16,7 +17,9 @@ _LOWER = frozenset(
         "mean_power_w", "joules_per_output_token", "joules_per_output_mtok", "joules_per_task", "joules_per_solved",
         "usd", "usd_per_output_mtok", "usd_per_request", "usd_per_task", "usd_per_solved", "gco2e",
         "gco2e_per_output_mtok", "water_l", "step_time_rel_error", "tasks_given_up", "wasted_frac",
-        "wasted_tokens_per_task", "output_tokens_per_task",
+        "wasted_tokens_per_task", "output_tokens_per_task", "shed", "shed_frac", "retries", "lost", "lost_tokens",
+        "gpu_hours", "mean_replicas_on", "cold_starts", "cold_start_s", "accelerator_wait_s", "adapter_loads",
+        "kv_transfer.p50_s", "kv_transfer.p99_s", "kv_offload.p50_s", "kv_offload.p99_s",
     }
 )  # fmt: skip
 _HIGHER = frozenset(
@@ -24,12 +27,14 @@ _HIGHER = frozenset(
         "completed", "request_throughput", "request_goodput", "goodput_frac", "output_throughput",
         "total_token_throughput", "tokens_per_s_per_gpu", "tokens_per_s_per_user", "capacity_requests_per_s", "mfu",
         "mbu", "accuracy", "mean_success", "task_goodput_frac", "task_throughput", "tasks_ended", "cached_frac",
+        "prefix_hit_frac", "availability_frac",
     }
 )  # fmt: skip
 _NEITHER = frozenset(
     {
         "duration", "num_requests", "total_input", "total_output", "total_thinking", "mean_batch", "mean_kv_frac",
         "idle_accelerators", "num_tasks", "requests_per_task", "useful_tokens_per_task", "check_tokens_per_task",
+        "kv_transfer.bytes",
     }
 )  # fmt: skip
 _STATS = ("mean", "median", "std", *(f"p{p}" for p in PERCENTILES))
@@ -49,9 +54,16 @@ _DEFAULTS: Mapping[bool, Sequence[str]] = {
 }
 
 
+def _parts(metric: str) -> tuple[str, str]:
+    """Return ("deployments.NAME", "tasks.NAME" or "", the metric itself): names may have dots, and so have groups."""
+    prefix, _, last = metric.rpartition(".")
+    head, _, group = prefix.rpartition(".")
+    return (head, f"{group}.{last}") if group in GROUPS else (prefix, last)
+
+
 def better(metric: str) -> Better | None:
     """Return which way a metric is better; None for one that has no better side. Deployments' as the whole's."""
-    last = metric.rpartition(".")[2]
+    last = _parts(metric)[1]
     if last in _LOWER or last.endswith("_ms"):
         return "lower"
     return "higher" if last in _HIGHER else None
@@ -59,7 +71,7 @@ def better(metric: str) -> Better | None:
 
 def check_name(metric: str, scenarios: Sequence[Scenario], option: str) -> None:
     """Refuse, before anything runs, what no run of these scenarios can have; raises InputError with the nearest."""
-    prefix, _, last = metric.rpartition(".")
+    prefix, last = _parts(metric)
     if prefix:
         shared = set.intersection(*map(_prefixes, scenarios))
         if prefix not in shared:
