@@ -68,6 +68,8 @@ def deployment_metrics(
         "time_by_evidence": spent.evidence,
         "step_time_rel_error": spent.rel_error,
     }
+    if plan.deployment.speculation is not None:
+        values["speculation"] = {"tokens_per_step": plan.step_time.tokens_per_step}
     if values["p50_tpot_ms"] is not None:
         spread = _Z80 * spent.rel_error
         values["p50_tpot_ms_80"] = [
@@ -77,7 +79,9 @@ def deployment_metrics(
     return values
 
 
-def together(every: list[dict[str, Any]], served: list[Served], scenario: Scenario) -> dict[str, Any]:
+def together(
+    scenario: Scenario, plans: list[DeploymentPlan], every: list[dict[str, Any]], served: list[Served]
+) -> dict[str, Any]:
     """Return the metrics of all deployments as one: latencies of all requests, sums of what adds up."""
     names = served[0].requests
     own = [view for view in served if not view.prefills]
@@ -88,7 +92,15 @@ def together(every: list[dict[str, Any]], served: list[Served], scenario: Scenar
     order = ("STABLE", "NEAR_SATURATION", "OVERLOADED")
     regime = max((values["regime"] for values in every), key=order.index)
     values = _counts(whole, scenario) | _latencies(whole, regime == "OVERLOADED") | {"regime": regime}
-    for key in ("energy_kwh", "it_energy_kwh", "mean_power_w", "usd", "gco2e", "num_accelerators"):
+    of_cluster: dict[str, list[int]] = {}
+    for plan, each in zip(plans, every, strict=True):
+        of_cluster.setdefault(plan.cluster.name, [plan.cluster.num_accelerators, 0])[1] += each[
+            "num_accelerators"
+        ]
+    values["num_accelerators"] = sum(
+        map(min, of_cluster.values())
+    )  # deployments may have had the same in turn
+    for key in ("energy_kwh", "it_energy_kwh", "mean_power_w", "usd", "gco2e"):
         parts = [each[key] for each in every]
         values[key] = None if None in parts else sum(parts)
     tokens = whole.output_tokens

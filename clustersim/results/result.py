@@ -111,7 +111,7 @@ def summarise(
         "window_s": list(window),
         "warm_up_rule": scenario.warm_up_rule.model_dump(mode="json"),
         "regime_rule": RULE,
-        **(every[0] if len(every) == 1 else together(every, served, scenario)),
+        **(every[0] if len(every) == 1 else together(scenario, plans, every, served)),
         **task_metrics(scenario, plans, frame_of_tasks, window, overloaded),
         "tenants": by_tenant(scenario, served),
         "deployments": {plan.deployment.name: values for plan, values in zip(plans, every, strict=True)},
