@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 #: Tokens of the prompts by which prefill is timed, where steps and contexts may be as long: as long as makes GPUs busy.
 _PROMPT_TOKENS = 2048
-#: Keys of tenants begin here, above those of beginnings.
-_TENANT_KEYS = 2**62
+#: Keys of adapters and of tenants begin here, above those of beginnings.
+_ADAPTER_KEYS, _TENANT_KEYS = 2**61, 2**62
 
 
 class SameFacts(Sequence[Facts]):
@@ -119,7 +119,7 @@ def ttft_limits(scenario: Scenario) -> list[list[float]]:
 
 
 def key_of(world: World, request: int) -> int:
-    """Return a number that plain requests which begin alike share, else those of one tenant of several; else -1."""
+    """Return a number that plain requests which begin alike share, else those of an adapter or of a tenant; or -1."""
     records = world.records
     index = records.workload[request]
     beginnings = world.beginnings.get(index)
@@ -128,6 +128,8 @@ def key_of(world: World, request: int) -> int:
         key = beginnings.key(records.prefix[request], records.adapter[request], recurs=recurs)
         if key >= 0:
             return key
+    if records.adapter[request] >= 0:
+        return _ADAPTER_KEYS + index * 2**24 + records.adapter[request]
     if len(world.scenario.workloads[index].tenants) < 2:
         return -1
     return _TENANT_KEYS + index * 2**24 + records.tenant[request]

@@ -19,9 +19,9 @@ class SessionAffine(Router):
 
     A task is a session, whatever its strategy. A session's first request, and the next after its replica went down,
     goes to the replica with the fewest unfinished requests. A request of no session goes by consistent hashing, if it
-    begins as others do (a trace's hash_ids, a workload's `prefix`) or the workload has several tenants: each such
-    beginning or tenant has a replica of its own, and the next one takes over while that has more than `bound` times the
-    mean of unfinished requests. Others go to the replica with the fewest.
+    begins as others do (a trace's hash_ids, a workload's `prefix`), wants a LoRA adapter, or the workload has several
+    tenants: each such beginning, adapter or tenant has a replica of its own, and the next one takes over while that has
+    more than `bound` times the mean of unfinished requests. Others go to the replica with the fewest.
     """
 
     kind: Literal["session_affine"] = "session_affine"
