@@ -6,36 +6,22 @@ either, or the whole written out. It is dumped as the whole, so that a resolved 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from clustersim import library, text_file
 from clustersim.errors import InputError, Problem, shortened, unknown
 from clustersim.kinds import Value
-from clustersim.yaml_file import Document, Key, problems_of, read_yaml
+from clustersim.yaml_file import Document, Key, field_at, problems_of, read_yaml
 
 ValueT = TypeVar("ValueT", bound=Value)
-#: Keys that hold a reference, in scenarios and in specs.
-KEYS = frozenset(
-    {
-        "node",
-        "accelerator",
-        "scale_up",
-        "nic",
-        "host_link",
-        "site",
-        "serving_engine",
-        "local_store",
-        "remote_store",
-        "wan",
-    }
-)
 #: Endings of files that hold one thing of a shelf.
 _ENDINGS = (".yaml", ".yml")
 
@@ -67,31 +53,54 @@ def is_file(name: str) -> bool:
     return "/" in name or name.endswith(_ENDINGS)
 
 
-def find_files(document: Document) -> Document:
-    """Make references to files absolute: each is looked for beside the file that says it, then from here.
+def find_files(document: Document, model: type[BaseModel]) -> Document:
+    """Make references to files in a document of `model` absolute; which fields hold references their types say.
 
-    Raises InputError for a file that is not there, with the line that names it and the nearest file beside it.
+    Each file is looked for beside the file that names it, then from here. Raises InputError for one that is not there,
+    with the line that names it and the nearest file beside it.
     """
-    return Document(_found(document.data, (), document), document.places, document.file)
+
+    def found(node: Any, key: Key) -> Any:
+        if isinstance(node, Mapping):
+            return {name: found(value, (*key, name)) for name, value in node.items()}
+        if isinstance(node, list):
+            return [found(value, (*key, index)) for index, value in enumerate(node)]
+        if not (isinstance(node, str) and is_file(node)):
+            return node
+        holder = key[:-1] if key[-1:] == ("base",) else key
+        field = field_at(model, document.data, holder) if holder else None
+        return _absolute(node, key, document) if _is_reference(field) else node
+
+    return Document(found(document.data, ()), document.places, document.file)
 
 
-def _found(node: Any, key: Key, document: Document) -> Any:
-    if isinstance(node, Mapping):
-        return {name: _found(value, (*key, name), document) for name, value in node.items()}
-    if isinstance(node, list):
-        return [_found(value, (*key, index), document) for index, value in enumerate(node)]
-    holder = key[-2:-1] if key[-1:] == ("base",) else key[-1:]
-    if not (isinstance(node, str) and holder and holder[0] in KEYS and is_file(node)):
-        return node
+def _is_reference(field: FieldInfo | None) -> bool:
+    return any(isinstance(mark, Ref) for mark in marks(field))
+
+
+def marks(field: FieldInfo | None) -> Iterator[Any]:
+    """Yield what a field's annotation is marked with, inside unions too; nothing for no field."""
+    if field is None:
+        return
+    yield from field.metadata
+    waiting = [field.annotation]
+    while waiting:
+        annotation = waiting.pop()
+        yield from getattr(annotation, "__metadata__", ())
+        waiting += get_args(annotation)
+
+
+def _absolute(name: str, key: Key, document: Document) -> str:
+    """Return the path of a file that stands at `key`; raises InputError."""
     place = document.place(key)
-    beside = Path(place.file).parent / node if place.line else Path(node)
-    path = beside if text_file.is_file(beside) else Path(node)
+    beside = Path(place.file).parent / name if place.line else Path(name)
+    path = beside if text_file.is_file(beside) else Path(name)
     if text_file.exists(path) and (why := text_file.why_not(path)):
-        raise InputError([Problem(f"{place}: {'.'.join(map(str, key))}", f'"{shortened(node)}" {why}')])
+        raise InputError([Problem(f"{place}: {'.'.join(map(str, key))}", f'"{shortened(name)}" {why}')])
     if not text_file.is_file(path):
         there = beside.parent.iterdir() if text_file.exists(beside.parent / ".") else ()
         files = [each.name for each in there if each.suffix in _ENDINGS]
-        what = unknown("file", node, files, str(beside.parent)) if files else f'no file "{shortened(node)}"'
+        what = unknown("file", name, files, str(beside.parent)) if files else f'no file "{shortened(name)}"'
         raise InputError([Problem(f"{place}: {'.'.join(map(str, key))}", what)])
     return str(path.resolve())
 
@@ -131,7 +140,7 @@ class Ref:
     def _find(self, name: str, model: type[Value]) -> Value:
         try:
             if is_file(name):
-                return _validated(find_files(read_yaml(Path(name))), model)
+                return _validated(find_files(read_yaml(Path(name)), model), model)
             return load(self.shelf, model, name)
         except InputError as error:
             raise _refused("; ".join(map(str, error.problems))) from None

@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from clustersim.report import fleet, task_sources, tasks, words
+from clustersim.report import fleet, notes, pools, task_sources, tasks, words
 from clustersim.report.tasks import TaskView
 from clustersim.results.result import Result
 from clustersim.scenario.plan import DeploymentPlan
@@ -41,12 +41,15 @@ def summary(result: Result, paths: Iterable[Path] = ()) -> RenderableType:
         parts.append(_Deployment(result, plan, metrics))
         of_fleet = fleet.facts(metrics, fleet.of(result, plan))
         parts += [Padding(_hang("Fleet:", words.clean(of_fleet)), (0, 0, 0, 2))] if of_fleet else []
-        parts += [Padding(line, (0, 0, 0, 2)) for line in _rests(plan, metrics)]
+        what = "prompt" if pools.prefills(result, plan) else "token"
+        parts += [Padding(line, (0, 0, 0, 2)) for line in _rests(plan, metrics, what)]
+        group = pools.together(result, plan)
+        parts += [Padding(_hang("Together:", words.clean(group)), (0, 0, 0, 2))] if group else []
     parts += [
         Padding(_hang("Published:", words.clean(line)), (0, 0, 0, 2)) for line in words.published(result)
     ]
     parts += [
-        Padding(_hang("Note:", line), (0, 0, 0, 2)) for line in map(words.clean, words.warnings(result))
+        Padding(_hang("Note:", line), (0, 0, 0, 2)) for line in map(words.clean, notes.warnings(result))
     ]
     parts += _files(list(paths))
     return Group(*parts)
@@ -87,9 +90,11 @@ class _Deployment:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         regime = self.metrics["regime"]
         state = Text(f" {regime} (util {self.metrics['utilisation']:.2f})", style=_COLOURS[regime])
-        table = _latencies(words.LATENCIES, lambda name, stat: words.latency(self.metrics, name, stat))
+        names = pools.latencies(self.result, self.plan)
+        table = _latencies(names, lambda name, stat: words.latency(self.metrics, name, stat))
         facts = [words.clean(words.goodput(self.result, self.plan, self.metrics))]
-        yield _panel(options, self.plan.deployment.name, state, table, facts, _facts(self.metrics))
+        used = [*pools.facts(self.result, self.plan), *_in_use(self.metrics)]
+        yield _panel(options, self.plan.deployment.name, state, table, facts, used)
 
 
 class _Tasks:
@@ -145,13 +150,8 @@ def _latencies(names: Iterable[str], say: Callable[[str, str], str]) -> Table:
     return table
 
 
-def _facts(metrics: Mapping[str, Any]) -> list[str]:
+def _in_use(metrics: Mapping[str, Any]) -> list[str]:
     return [
-        f"{words.number(metrics['tokens_per_s_per_gpu'])} tok/s/GPU",
-        f"{words.number(metrics['tokens_per_s_per_user'])} tok/s/user",
-        f"{words.usd(metrics['usd_per_output_mtok'])} per Mtok output",
-        f"{words.number(metrics['joules_per_output_token'])} J per output token",
-        f"{words.carbon_per_1k(metrics)} per 1k requests",
         f"KV {metrics['mean_kv_frac']:.2f}",
         f"MFU {metrics['mfu']:.2f}",
         f"MBU {metrics['mbu']:.2f}",
@@ -169,11 +169,11 @@ def _flow(items: Sequence[str], width: int) -> Iterable[Text]:
     yield Text(line)
 
 
-def _rests(plan: DeploymentPlan, metrics: Mapping[str, Any]) -> Iterable[RenderableType]:
+def _rests(plan: DeploymentPlan, metrics: Mapping[str, Any], what: str) -> Iterable[RenderableType]:
     parts = words.shares(metrics["time_by_part"])
     if parts:
         shares = ", ".join(f"{words.part_name(part, plan)} {words.percent(share)}" for part, share in parts)
-        yield _hang("Time of a token:", f"{shares}.")
+        yield _hang(f"Time of a {what}:", f"{shares}.")
     evidence = metrics["time_by_evidence"]
     if evidence:
         shares = ", ".join(

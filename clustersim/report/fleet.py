@@ -85,7 +85,8 @@ def sentences(metrics: Metrics, replicas: Replicas | None = None) -> Iterator[st
     """Yield what the fleet adds to the answer about a deployment."""
     hit = metrics.get("prefix_hit_frac")
     if hit:
-        yield f"{words.percent(hit)} of the input tokens were found in a KV cache and not computed again."
+        found = f"{words.percent(hit)} of the input tokens were found in a KV cache and not computed again"
+        yield f"Of requests that came in the window, {found}."
     if metrics.get("shed"):
         share = metrics.get("shed_frac")
         of_all = "" if share is None else f", {_percent(share)} of those that arrived"
@@ -127,7 +128,8 @@ def _percent(share: float | None) -> str:
 
 def _cached(m: Metrics) -> Figure:
     tiers = m.get("tier_hits", {}).items()
-    small = ", ".join(f"{tier.replace('_', ' ')} {words.count(tokens)}" for tier, tokens in tiers if tokens)
+    where = ", ".join(f"{tier.replace('_', ' ')} {words.count(tokens)}" for tier, tokens in tiers if tokens)
+    small = "of requests that came in the window" + (f": {where}" if where else "")
     return Figure("Input tokens found in KV cache", _percent(m["prefix_hit_frac"]), "", small)
 
 
@@ -141,7 +143,7 @@ def _transfers(m: Metrics) -> Figure:
 def _offloaded(m: Metrics) -> Figure:
     moved = m["kv_offload"]
     times = (("median", moved["p50_s"]), ("99 % within", moved["p99_s"]))
-    small = [f"{si(sum(moved['stored_bytes'].values()), 'B')} written"]
+    small = ["in the window", f"{si(sum(moved['stored_bytes'].values()), 'B')} written in the whole run"]
     small += [f"{name} {duration(seconds)}" for name, seconds in times if seconds is not None]
     return Figure(
         "KV loaded from slower tiers", si(sum(moved["loaded_bytes"].values()), "B"), "", ", ".join(small)

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from clustersim.report import fleet, plots, sources, story, task_plots, task_sources, tasks, tenants, words
+from clustersim.report import (
+    fleet,
+    notes,
+    plots,
+    sources,
+    story,
+    task_plots,
+    task_sources,
+    tasks,
+    tenants,
+    words,
+)
 from clustersim.report.page import pieces, render
 from clustersim.report.tasks import TaskView
 from clustersim.results.result import Result
@@ -32,7 +43,7 @@ def _values(result: Result) -> dict[str, Any]:
         "tasks": of_tasks,
         "deployments": deployments,
         "replications": story.replications(result),
-        "warnings": list(words.warnings(result)),
+        "warnings": list(notes.warnings(result)),
         "regime_rule": result.metrics["regime_rule"],
         "evidence": words.EVIDENCE,
         "tenant_columns": tenants.COLUMNS,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from clustersim.records import Floats
-from clustersim.report import words
+from clustersim.report import pools, words
 from clustersim.results.result import Result
 from clustersim.scenario.plan import DeploymentPlan
 from clustersim.units import DAY_S, GIGA, HOUR_S, duration
@@ -29,7 +29,7 @@ def _latencies(result: Result, plan: DeploymentPlan) -> Plot:
     metrics = result.metrics["deployments"][plan.deployment.name]
     series = {
         name: served.in_window(name)
-        for name in words.LATENCIES
+        for name in pools.latencies(result, plan)
         if name != "ttfo" or metrics["total_thinking"]  # else the same as TTFT
     }
     promised = {item for limits in words.promises(result.scenario, plan.index) for item in limits.items()}
@@ -176,7 +176,7 @@ def bars(result: Result, plan: DeploymentPlan) -> list[Mapping[str, Any]]:
     capacity = plan.memory.capacity_bytes
     found = [
         {
-            "title": "Where a token's time goes",
+            "title": f"Where a {'prompt' if pools.prefills(result, plan) else 'token'}'s time goes",
             "note": "Time of requests in steps, by what bound each operator, and outside them.",
             "parts": [
                 _part(words.part_name(part, plan), part, parts[part], words.percent(parts[part]))

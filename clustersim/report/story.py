@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from clustersim.report import fleet, tasks, words
+from clustersim.report import fleet, load, pools, tasks, words
 from clustersim.results.result import Result
 from clustersim.scenario.plan import DeploymentPlan, deployments_of
 from clustersim.units import GIGA
@@ -121,66 +121,52 @@ def _promise(workload: Workload, tenants: tuple[Tenant, ...]) -> str:
         return f"SLOs differ: {len(promised)} tenants have their own."
     assert workload.slo is not None
     limits = workload.slo.model_dump(exclude_none=True, by_alias=True, mode="json")
+    if not limits:
+        return "No SLO was given."
     return f"SLO: {', '.join(f'{name.upper()} < {limit}' for name, limit in limits.items())}."
 
 
 def answer(result: Result, plan: DeploymentPlan) -> Iterator[str]:
     """Yield the sentences that answer for one deployment."""
     metrics = result.metrics["deployments"][plan.deployment.name]
-    yield _keeps_up(plan, metrics)
+    yield from load.keeps_up(result, plan)
     if not metrics["completed"]:
         return
-    yield from _latency(metrics)
+    if pools.prefills(result, plan):
+        yield _first_token(metrics)
+    else:
+        yield from _latency(metrics)
+        yield from _kept(result, plan, metrics)
+    yield from fleet.sentences(metrics, fleet.of(result, plan))
+    yield from pools.sentences(result, plan)
+
+
+def _kept(result: Result, plan: DeploymentPlan, metrics: Mapping[str, Any]) -> Iterator[str]:
     if metrics["request_goodput"] is not None and metrics["goodput_frac"] is not None:
         yield (
             f"{metrics['goodput_frac'] * 100:.1f} % of the requests that arrived met the SLO "
             f"({words.slos(result.scenario, plan.index)}): {words.number(metrics['request_goodput'])} of "
             f"{words.number(words.arrivals_per_s(result, plan))} a second."
         )
-    yield from fleet.sentences(metrics, fleet.of(result, plan))
-    cost = metrics["usd_per_output_mtok"]
-    money = (
-        "no price is known for this accelerator"
-        if cost is None
-        else f"a million output tokens cost {words.usd(cost)}"
-    )
-    energy = f"one output token takes {words.number(metrics['joules_per_output_token'])} J at the meter"
-    yield f"{money[0].upper()}{money[1:]}; {energy}."
 
 
-def _keeps_up(plan: DeploymentPlan, metrics: Mapping[str, Any]) -> str:
-    name, use = plan.deployment.name, metrics["utilisation"]
-    if not metrics["completed"]:
-        rejected = (
-            f"; {metrics['failed']:,} of {metrics['num_requests']:,} were rejected"
-            if metrics["failed"]
-            else ""
-        )
-        return f"{name} finished none of the requests that arrived in the measured window{rejected}."
-    most = f"the {words.number(metrics['capacity_requests_per_s'])} requests a second that it could finish at best"
-    if metrics["regime"] == "OVERLOADED":
+def _first_token(metrics: Mapping[str, Any]) -> str:
+    """Return when first tokens come."""
+    half, tail = words.latency(metrics, "ttft", "p50"), words.latency(metrics, "ttft", "p99")
+    if metrics["unbounded"]:
         return (
-            f"{name} does not keep up: the load is {use:.2f} times {most}, and its queue grew through the measured "
-            "window. TTFT, TTFO and end-to-end latency grow for as long as the run lasts, so their tails are unbounded."
+            f"Half of the requests that finished had their first token within {half} in this run; "
+            "a longer run gives more."
         )
-    if metrics["regime"] == "NEAR_SATURATION":
-        return f"{name} keeps up, but is near saturation: the load is {use * 100:.0f} % of {most}."
-    return f"{name} keeps up: the load is {use * 100:.0f} % of {most}."
+    return f"Half of the requests have their first token within {half}, 99 % within {tail}."
 
 
 def _latency(metrics: Mapping[str, Any]) -> Iterator[str]:
     def of(name: str) -> str:
         return words.latency(metrics, name, "p50")
 
-    tail = words.latency(metrics, "ttft", "p99")
-    within = "" if tail == words.UNBOUNDED else f", 99 % within {tail}"
-    if metrics["unbounded"]:
-        yield (
-            f"Half of the requests that finished had their first token within {of('ttft')} in this run; "
-            "a longer run gives more."
-        )
-    else:
-        yield f"Half of the requests have their first token within {of('ttft')}{within}."
+    yield _first_token(metrics)
+    if not metrics["unbounded"]:
         thinking = (
             ""
             if not metrics["total_thinking"]
@@ -211,28 +197,22 @@ def caveats(metrics: Mapping[str, Any], replicated: bool) -> Iterator[str]:
 def tiles(result: Result, plan: DeploymentPlan) -> Iterator[tuple[str, str, str, str]]:
     """Yield (label, value, unit, small print) of the key numbers."""
     metrics = result.metrics["deployments"][plan.deployment.name]
-    share = metrics["goodput_frac"]
-    kept = "no SLO given" if metrics["request_goodput"] is None else "nothing measured"
-    if share is None and words.serves_tasks(result.scenario, plan.index):
-        kept = "of tasks"
-    yield (
-        "Requests finished", words.number(metrics["request_throughput"]), "req/s",
-        kept if share is None else f"{share * 100:.1f} % within SLO",
-    )  # fmt: skip
-    for name, label in _LATENCY_LABELS.items():
+    if pools.prefills(result, plan):
+        yield "Requests prefilled", words.number(metrics["request_throughput"]), "req/s", ""
+    else:
+        share = metrics["goodput_frac"]
+        kept = "no SLO given" if metrics["request_goodput"] is None else "nothing measured"
+        if share is None and words.serves_tasks(result.scenario, plan.index):
+            kept = "of tasks"
+        yield (
+            "Requests finished", words.number(metrics["request_throughput"]), "req/s",
+            kept if share is None else f"{share * 100:.1f} % within SLO",
+        )  # fmt: skip
+    for name in pools.latencies(result, plan):
         tail = words.latency(metrics, name, "p99")
         small = f"median; p99 {tail}" if metrics["completed"] else ""
-        yield f"{label} ({name.upper()})", words.latency(metrics, name, "p50"), "", small
-    user = words.number(metrics["tokens_per_s_per_user"])
-    yield "Output", words.number(metrics["tokens_per_s_per_gpu"]), "tok/s/GPU", f"{user} tok/s a user"
-    yield "Cost", words.usd(metrics["usd_per_output_mtok"]), "", "per million output tokens"
-    energy = words.number(metrics["joules_per_output_token"])
-    yield (
-        "Energy",
-        energy,
-        "" if energy == words.UNKNOWN else "J",
-        f"per output token; {words.carbon_per_1k(metrics)} per 1k requests",
-    )
+        yield f"{_LATENCY_LABELS[name]} ({name.upper()})", words.latency(metrics, name, "p50"), "", small
+    yield from pools.tiles(result, plan)
     yield (
         "FLOP/s in use (MFU)",
         words.percent(metrics["mfu"]),

@@ -180,7 +180,7 @@ def facts(view: TaskView) -> list[str]:
     ]
     if m["check_tokens_per_task"]:
         rows.append(f"{words.number(m['check_tokens_per_task'])} of checks")
-    return [*rows, f"{share(m['cached_frac'])} of prompts cached"]
+    return [*rows, f"{share(m['cached_frac'])} of prompts cached, over all calls of these tasks"]
 
 
 def answer(view: TaskView) -> Iterator[str]:
@@ -243,7 +243,8 @@ def tiles(view: TaskView) -> Iterator[tuple[str, str, str, str]]:
     yield "Tasks ended", words.number(m["task_throughput"]), "tasks/s", goodput(view)
     yield (
         "Requests", words.number(m["requests_per_task"]), "a task",
-        f"{share(m['cached_frac'])} of prompt tokens were in the KV cache",
+        f"{share(m['cached_frac'])} of prompt tokens were in the KV cache, over all calls of these tasks, "
+        "those after the window too",
     )  # fmt: skip
     yield (
         "Tokens used", words.number(m["useful_tokens_per_task"]), "a task",

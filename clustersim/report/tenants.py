@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from clustersim.records import Floats
+from clustersim.records import SHED, Floats
 from clustersim.report import words
 from clustersim.results.result import Result
 from clustersim.results.served import good
 from clustersim.scenario.plan import DeploymentPlan
 from clustersim.units import duration
 
-COLUMNS = ("Tenant", "Requests", "Goodput", "TTFT p50", "TTFT p99", "TPOT p50", "E2EL p50")
+COLUMNS = (
+    "Tenant",
+    "Requests",
+    "Turned away",
+    "Goodput",
+    "TTFT p50",
+    "TTFT p99",
+    "TPOT p50",
+    "TPOT p99",
+    "E2EL p50",
+)
 
 
 def tenants(result: Result, plan: DeploymentPlan) -> list[tuple[str, ...]]:
@@ -39,8 +49,10 @@ def tenants(result: Result, plan: DeploymentPlan) -> list[tuple[str, ...]]:
             promised = workload.slo_of(number) is not None and came.any()
             goodput = f"{kept[came].mean() * 100:.1f} %" if promised and kept is not None else words.UNKNOWN
             size = int(mine.sum())
-            numbers = (of("ttft", done, 50), of("ttft", done, 99), of("tpot", done, 50), of("e2el", done, 50))
-            rows.append((size, (tenant.name, f"{size:,}", goodput, *numbers)))
+            shed = int((view["status"][mine] == SHED).sum())
+            away = f"{shed:,} ({words.percent(shed / size)})" if shed else "0"
+            numbers = [of(name, done, q) for name in ("ttft", "tpot") for q in (50, 99)]
+            rows.append((size, (tenant.name, f"{size:,}", away, goodput, *numbers, of("e2el", done, 50))))
     if len(rows) < 2:
         return []
     return [row for _, row in sorted(rows, key=lambda row: (-row[0], row[1]))]

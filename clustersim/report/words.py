@@ -104,12 +104,11 @@ def listed(items: Sequence[str]) -> str:
     return " and ".join([", ".join(items[:-1]), items[-1]]) if len(items) > 1 else "".join(items)
 
 
-def carbon_per_1k(metrics: Mapping[str, Any]) -> str:
-    """Return grams of CO2 equivalent for a thousand requests that finished in the window."""
-    finished = metrics["request_throughput"] * metrics["duration"]
-    if not finished:
+def carbon(gco2e: float, requests: float) -> str:
+    """Return grams of CO2 equivalent for so many requests as those for a thousand; "n/a" for no request."""
+    if not requests:
         return UNKNOWN
-    grams = metrics["gco2e"] / finished * 1000
+    grams = gco2e / requests * 1000
     return f"{number(grams / 1000)} kgCO2e" if grams >= 1000 else f"{number(grams)} gCO2e"
 
 
@@ -133,7 +132,7 @@ def promises(scenario: Scenario, deployment: int) -> list[dict[str, float]]:
     """
     found: list[dict[str, float]] = []
     for index, workload in enumerate(scenario.workloads):
-        if deployment not in deployments_of(scenario, index):
+        if not _calls(scenario, index, deployment):
             continue
         for tenant in range(len(workload.all_tenants)):
             limits = limits_of(workload.slo_of(tenant))
@@ -157,7 +156,12 @@ def slos(scenario: Scenario, deployment: int) -> str:
 
 
 def goodput(result: Result, plan: DeploymentPlan, metrics: Mapping[str, Any]) -> str:
-    """Return the requests a second that kept their promise, of those that arrived."""
+    """Return the requests a second that kept their promise, of those that arrived.
+
+    What is promised of a request is kept or broken where it is decoded.
+    """
+    if result.served[plan.index].prefills:
+        return f"{number(metrics['request_throughput'])} req/s prefilled"
     if metrics["request_goodput"] is None:
         why = "" if serves_tasks(result.scenario, plan.index) else " (no SLO given)"
         return f"{number(metrics['request_throughput'])} req/s finished{why}"
@@ -169,11 +173,17 @@ def goodput(result: Result, plan: DeploymentPlan, metrics: Mapping[str, Any]) ->
 
 def serves_tasks(scenario: Scenario, deployment: int) -> bool:
     """Whether requests of tasks go to a deployment, whose promises are about tasks."""
-    name = scenario.deployments[deployment].name
     return any(
-        workload.tasks is not None
-        and (deployment in deployments_of(scenario, index) or name in workload.tasks.strategy.deployments())
+        workload.tasks is not None and _calls(scenario, index, deployment)
         for index, workload in enumerate(scenario.workloads)
+    )
+
+
+def _calls(scenario: Scenario, workload: int, deployment: int) -> bool:
+    """Whether requests of a workload go to a deployment, those of its strategy's parts among them."""
+    tasks, name = scenario.workloads[workload].tasks, scenario.deployments[deployment].name
+    return deployment in deployments_of(scenario, workload) or (
+        tasks is not None and name in tasks.strategy.deployments()
     )
 
 
@@ -231,31 +241,3 @@ def published(result: Result) -> Iterator[str]:
 
 def _figure(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
-
-
-def warnings(result: Result) -> Iterator[str]:
-    """Yield what a reader must know before believing or repeating a number."""
-    for plan in result.plans:
-        name, metrics = plan.deployment.name, result.metrics["deployments"][plan.deployment.name]
-        if metrics["regime"] == "OVERLOADED":
-            yield (
-                f"{name} is OVERLOADED: requests come faster than they are served, so the queue, and with it TTFT, "
-                "TTFO and E2EL, grow for as long as the run lasts. Their means and tails have no value."
-            )
-        elif metrics["regime"] == "NEAR_SATURATION":
-            yield f"{name} is near saturation: a little more load, or a burst, and its latencies rise steeply."
-        if metrics["failed"]:
-            longest = metrics["longest_request_tokens"]
-            few = f"{name} rejected {metrics['failed']:,} of {metrics['num_requests']:,} requests"
-            yield f"{few}: they have more than the {longest:,} tokens that a request may have here."
-        if metrics.get("shed"):
-            yield f"{name} turned away {metrics['shed']:,} requests on arrival: latencies are of those it let in."
-        if metrics["num_preemptions"]:
-            yield f"{name} preempted sequences {metrics['num_preemptions']:,} times: its KV cache was full."
-        if not metrics["completed"]:
-            yield f"{name} finished no request that arrived in the window: there is nothing to measure."
-    idle = result.metrics["idle_accelerators"]
-    if idle:
-        yield f"{idle:,} accelerators of the fleet belong to no deployment; neither cost nor energy counts them."
-    for line in result.metrics["settings_without_effect"]:
-        yield f"No effect on this run: {line}."

@@ -22,7 +22,9 @@ def cache_metrics(
 ) -> dict[str, Any]:
     """Return `prefix_hit_frac` and `tier_hits` of the requests measured, and `kv_offload` where there are tiers.
 
-    Of a request that was tried again, the first time that it was scheduled counts.
+    Measured are requests that arrive in the window, those of tasks one by one: what the tasks that arrive in it find is
+    another figure (`cached_frac`), for their later calls may come after it, and calls of earlier tasks come in it. Of a
+    request that was tried again, the first time that it was scheduled counts.
     """
     deployment, rows = plan.deployment, served.requests
     known = (rows["prefix"] >= 0).any() or rows["cached_tokens"].any()
@@ -57,6 +59,7 @@ def _used(
 def _moved(
     plan: DeploymentPlan, loads: LoadRecords, stored: Stored, window_s: tuple[float, float]
 ) -> dict[str, Any]:
+    """Return bytes and seconds of the loads that end in the window, and the bytes written in the whole run."""
     end = loads.column("end_s")
     mine = (loads.column("deployment") == plan.index) & (end > window_s[0]) & (end <= window_s[1])
     size = np.bincount(loads.column("tier")[mine], loads.column("bytes")[mine], len(plan.deployment.kv_tiers))

@@ -169,7 +169,7 @@ def _mean_use(served: Served, use: Floats, spent: Account, replicas: float) -> f
 
 
 def _money(served: Served, cost: Bill) -> dict[str, Any]:
-    tokens = served.output_tokens
+    tokens = 0 if served.prefills else served.output_tokens  # what a prefill pool makes is others' output
 
     def per_mtok(amount: float | None) -> float | None:
         return None if amount is None or tokens == 0 else amount / tokens * MEGA

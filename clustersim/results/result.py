@@ -115,7 +115,7 @@ def summarise(
         **task_metrics(scenario, plans, frame_of_tasks, window, overloaded),
         "tenants": by_tenant(scenario, served),
         "deployments": {plan.deployment.name: values for plan, values in zip(plans, every, strict=True)},
-        "settings_without_effect": without_effect(plans, served) + unused_tiers(plans, stored),
+        "settings_without_effect": without_effect(plans, served, scenario) + unused_tiers(plans, stored),
         "idle_accelerators": _idle(scenario, plans),
         "cpu_s": cpu_s,
     }

@@ -166,6 +166,10 @@ def _rests_on(workload: Workload, plans: list[DeploymentPlan]) -> dict[str, dict
 
 
 def _metrics(scenario: Scenario, frame: pd.DataFrame, window_s: tuple[float, float]) -> dict[str, Any]:
+    """Return the metrics of the tasks that arrive in the window, with all of their requests, after it or not.
+
+    Throughput alone is of those that end in it.
+    """
     start, end = window_s
     arrived = frame[(frame["arrival_s"] >= start) & (frame["arrival_s"] <= end)]
     ended = arrived[arrived["finish_s"].notna()]

@@ -61,6 +61,8 @@ def by_tenant(scenario: Scenario, served: list[Served]) -> dict[str, dict[str, A
             if any(sheds(scenario.deployments[each]) for each in deployments_of(scenario, index)):
                 shed = [view.requests["status"] == SHED for view in views]
                 values["shed"] = int(sum((a & b).sum() for a, b in zip(mine, shed, strict=True)))
+                share = np.concatenate([b[a] for a, b in zip(came, shed, strict=True)])
+                values["shed_frac"] = float(share.mean()) if len(share) else None
             for name in ("ttft", "ttfo", "tpot", "e2el"):
                 latency = np.concatenate(
                     [view.latencies[name][rows] for view, rows in zip(views, done, strict=True)]

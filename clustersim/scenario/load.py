@@ -55,7 +55,7 @@ def parse_with_places(document: Document, settings: Sequence[str] = ()) -> tuple
     document = _one_workload(extend(document))
     for setting in settings:
         document = apply_setting(document, setting, Scenario)
-    document = find_files(use(own_models(reference.find_files(document))))
+    document = find_files(use(own_models(reference.find_files(document, Scenario))))
     try:
         return Scenario.model_validate(document.data), document
     except ValidationError as error:

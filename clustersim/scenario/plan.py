@@ -30,6 +30,7 @@ from clustersim.scenario.adapters import adapter_problems, load_s
 from clustersim.scenario.admission import admission_problems
 from clustersim.scenario.bounds import bound_problems
 from clustersim.scenario.operability import operation_problems
+from clustersim.scenario.pairs import pair_problems
 from clustersim.scenario.schema import Cluster, Deployment, Scenario
 from clustersim.scenario.targets import target_problems
 from clustersim.scenario.tiers import tier_problems
@@ -185,7 +186,7 @@ def _problems(scenario: Scenario) -> Iterator[tuple[Key, str]]:
         if deployment.on not in by_name:
             ok = False
             yield ("deployments", index, "on"), unknown("cluster", deployment.on, by_name)
-    yield from _prefill_problems(scenario)
+    yield from pair_problems(scenario)
     yield from adapter_problems(scenario)
     yield from admission_problems(scenario)
     yield from target_problems(scenario)
@@ -199,34 +200,6 @@ def _problems(scenario: Scenario) -> Iterator[tuple[Key, str]]:
         for each in plans:
             yield from _fits(each)
         yield from tier_problems(plans)
-
-
-def _prefill_problems(scenario: Scenario) -> Iterator[tuple[Key, str]]:
-    by_name = {deployment.name: deployment for deployment in scenario.deployments}
-    for index, decode in enumerate(scenario.deployments):
-        key: Key = ("deployments", index, "prefill_by")
-        if decode.prefill_by is None:
-            continue
-        prefill = by_name.get(decode.prefill_by)
-        others = [name for name in by_name if name != decode.name]
-        if prefill is None or prefill is decode:
-            yield key, unknown("deployment", decode.prefill_by, others)
-        elif prefill.prefill_by is not None:
-            yield key, f'"{prefill.name}" has its own prompts prefilled by "{prefill.prefill_by}"'
-        elif prefill.model != decode.model:
-            yield (
-                key,
-                f"{prefill.name} serves {prefill.model.name}, {decode.name} {decode.model.name}: KV of another model",
-            )
-        elif prefill.formats.kv_cache != decode.formats.kv_cache:
-            yield (
-                key,
-                (
-                    f"{prefill.name} keeps KV in {prefill.formats.kv_cache}, "
-                    f"{decode.name} in {decode.formats.kv_cache}; "
-                    "give both the same precision.kv_cache"
-                ),
-            )
 
 
 def _room(scenario: Scenario, clusters: dict[str, Cluster]) -> Iterator[tuple[Key, str]]:

@@ -22,6 +22,7 @@ from clustersim.models.precision import Precision
 from clustersim.network.topologies import Network
 from clustersim.scenario.operation import Retries, Startup, Update
 from clustersim.scenario.published import Published
+from clustersim.scenario.shapes import listed, settings
 from clustersim.scenario.warm_up import WarmUp
 from clustersim.scenario.warm_up.rules import Fraction, NoWarmUp
 from clustersim.serving.admission import Admission
@@ -32,6 +33,10 @@ from clustersim.units import Bytes, BytesPerSecond, PositiveSeconds, Seconds
 from clustersim.workload.arrivals.all_at_once import AllAtOnce
 from clustersim.workload.workload import Workload
 
+#: What lists hold, as somebody would write it.
+_TIER = "{where: host_memory, capacity: 1 TB}"
+_FAILURE = "{kind: node, mtbf: 264 d}"
+_UPDATE = "{deployment: NAME, at: 1 min}"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
 
 
@@ -99,7 +104,7 @@ class Deployment(Value):
     """Name of the cluster."""
     replicas: Annotated[int, Field(ge=0)] = 1
     """At the start; as long as the run lasts without an autoscaler."""
-    parallelism: Parallelism = Parallelism()
+    parallelism: Annotated[Parallelism, settings("{tp: 2}")] = Parallelism()
     precision: Precision | None = None
     """Formats of weights, activations and KV cache; those of the published checkpoint if not given."""
     speculation: Annotated[Speculation, OneOf("speculation")] | None = None
@@ -117,15 +122,15 @@ class Deployment(Value):
     serving_engine: ServingEngineRef = Field(default="vllm-v1", validate_default=True)
     autoscaler: Annotated[Autoscaler, OneOf("autoscaler")] | None = None
     """How many replicas there are as load changes; always `replicas` if not given."""
-    startup: Startup = Startup()
-    retries: Retries = Retries()
+    startup: Annotated[Startup, settings("{weights_from: local_store}")] = Startup()
+    retries: Annotated[Retries, settings("{max_retries: 3}")] = Retries()
     prefix_caching: bool = True
     """Whether KV of inputs that begin alike is computed once and kept while there is room (vLLM V1's default)."""
-    kv_tiers: tuple[KvTier, ...] = ()
+    kv_tiers: Annotated[tuple[Annotated[KvTier, settings(_TIER)], ...], listed("tiers", _TIER)] = ()
     """Where the KV of prefixes goes that the accelerators have no room for, the fastest first; nowhere if not given."""
     prefill_by: str | None = None
     """Name of the deployment that prefills this one's prompts and sends it their KV; this one itself if not given."""
-    kv_transfer: KvTransfer = KvTransfer()
+    kv_transfer: Annotated[KvTransfer, settings("{when: at_the_end}")] = KvTransfer()
     max_model_len: Annotated[int, Field(ge=1)] | None = None
     """Longest input plus output in tokens; longer requests are rejected. The model's own limit if not given."""
     expert_imbalance: Annotated[float, Field(ge=1)] = 1.0
@@ -179,9 +184,9 @@ class Scenario(Value):
     """Between each two sites; the light's way is added to its latency."""
     deployments: Annotated[list[Deployment], Field(min_length=1)]
     workloads: Annotated[list[Workload], Field(min_length=1)]
-    failures: tuple[Annotated[Failure, OneOf("failure")], ...] = ()
+    failures: Annotated[tuple[Annotated[Failure, OneOf("failure")], ...], listed("failures", _FAILURE)] = ()
     """What breaks."""
-    updates: tuple[Update, ...] = ()
+    updates: Annotated[tuple[Annotated[Update, settings(_UPDATE)], ...], listed("updates", _UPDATE)] = ()
     """Rolling updates."""
     engine: Engine = Engine()
     outputs: Outputs = Outputs()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -68,7 +68,7 @@ def _put(
         index = _index(node, step)
         inner, full = _put(node[index], rest, value, (*key, index), field, filled)
         return [*node[:index], inner, *node[index + 1 :]], full
-    node = _opened(node, field(key) if key else None, key, filled)
+    node = _opened(node, field(key) if key else None, filled)
     if not isinstance(node, Mapping):
         raise KeyError(f'"{".".join(map(str, key))}" is {shortened(repr(node))}, which has no "{step}"')
     filled = filled and "use" not in node  # what a workload uses may have something else in its place
@@ -76,14 +76,14 @@ def _put(
     return {**node, step: inner}, full
 
 
-def _opened(node: Any, info: FieldInfo | None, key: Key, filled: bool) -> Any:
-    """Return what stands at `key` as a mapping, where it is one written short or left to its default."""
+def _opened(node: Any, info: FieldInfo | None, filled: bool) -> Any:
+    """Return what stands in a field as a mapping, where it is one written short or left to its default."""
     if node is None and info is not None and filled:
         node = _default(info)
     if node is None:
         return {}
     if isinstance(node, str):
-        word = _word(info) or ("base" if key and key[-1] in reference.KEYS else None)
+        word = _word(info)
         return {word: node} if word else node
     return node
 
@@ -97,23 +97,12 @@ def _default(info: FieldInfo) -> Any:
 
 def _word(info: FieldInfo | None) -> str | None:
     """Return which key the bare word of a field stands for: a part's kind, or the base of a variation."""
-    for mark in _marks(info):
+    for mark in reference.marks(info):
         if isinstance(mark, OneOf):
             return "kind"
         if isinstance(mark, reference.Ref):
             return "base"
     return None
-
-
-def _marks(info: FieldInfo | None) -> Iterator[Any]:
-    """Yield what a field's annotation is marked with, inside unions too."""
-    if info is not None:
-        yield from info.metadata
-        waiting = [info.annotation]
-        while waiting:
-            annotation = waiting.pop()
-            yield from getattr(annotation, "__metadata__", ())
-            waiting += get_args(annotation)
 
 
 def _index(items: list[Any], step: str) -> int:

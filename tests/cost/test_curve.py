@@ -34,9 +34,7 @@ def test_total_is_the_sum(curve: Curve, x: int, stride: int, count: int) -> None
 
 @settings(max_examples=300)
 @given(curves(), st.integers(0, 90), st.integers(0, 7), st.integers(1, 60), st.floats(0, 1.2))
-def test_reach_is_the_first_that_does(
-    curve: Curve, x: int, stride: int, most: int, share: float
-) -> None:
+def test_reach_is_the_first_that_does(curve: Curve, x: int, stride: int, most: int, share: float) -> None:
     assume(curve.at(x) > 0)
     sums = one_by_one(curve, x, stride, most)
     seconds = share * sums[-1]

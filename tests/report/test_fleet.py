@@ -19,8 +19,9 @@ from clustersim.report.compare_words import figure, name
 from clustersim.report.console import print_summary
 from clustersim.report.fleet import Replicas
 from clustersim.report.html import html
+from clustersim.report.notes import warnings
 from clustersim.report.plots import plots
-from clustersim.report.words import availability, warnings
+from clustersim.report.words import availability
 from clustersim.results.result import Result
 
 EVERY = {
@@ -88,9 +89,10 @@ def test_a_deployment_without_mechanisms_says_nothing(stable):
 def test_every_mechanism_has_its_figure():
     said = fleet.facts(EVERY, SOME)
     for part in (
-        "input tokens found in KV cache 63 % (gpu 1.2 M, host memory 400,000, remote 90,000)",
+        "input tokens found in KV cache 63 % (of requests that came in the window: gpu 1.2 M, host memory 400,000, "
+        "remote 90,000)",
         "KV moved 3.2 TB (median 12 ms, 99 % within 41 ms)", "tokens a step with drafts 2.41",
-        "KV loaded from slower tiers 64 GB (3 TB written, median 2 ms, 99 % within 30 ms)",
+        "KV loaded from slower tiers 64 GB (in the window, 3 TB written in the whole run, median 2 ms, 99 % within 30 ms)",
         "requests turned away 1,200 (0.31 % of all)", "adapters loaded 312", "replicas available 99.95 %",
         "requests tried again 9", "tokens lost to failures 18,200", "accelerators held 14.2 GPU-hours",
         "cold starts 5 (41.2 s each)", "replicas on 2 to 4 (3.03 in the mean).",
