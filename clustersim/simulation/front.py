@@ -61,6 +61,9 @@ class Front:
             ttft_limit_s=world.ttft_limit_s,
         )  # fmt: skip
         self._choose = deployment.router.start(self.targets)
+        self._counts_cached = deployment.router.counts_cached
+        self._cached: dict[int, int] = {}
+        """Request on a replica -> tokens of its input that were in the cache there when it came."""
         self.gate = None if isinstance(deployment.admission, AcceptAll) else Gate(self)
         replica = StepwiseReplica if world.scenario.engine.mode == "stepwise" else Replica
         parallelism = deployment.parallelism
@@ -150,6 +153,9 @@ class Front:
         load = self.loads[index]
         load.requests += 1
         load.tokens += self.tokens(request)
+        if self._counts_cached:
+            self._cached[request] = cached = self.cache_index.cached(request, index)
+            load.cached_tokens += cached
         self._moved(index)
 
     def unload(self, request: int, replica: Replica) -> None:
@@ -158,6 +164,8 @@ class Front:
         load = self.loads[index]
         load.requests -= 1
         load.tokens -= self.tokens(request)
+        if self._counts_cached:
+            load.cached_tokens -= self._cached.pop(request)
         self._moved(index)
 
     def _moved(self, index: int) -> None:

@@ -46,6 +46,8 @@ class Branch:
         for number, pool in enumerate(self.pools):
             pool.targets.watchers.append(partial(self._moved, number))
 
+    cached_tokens = 0.0
+
     @property
     def up(self) -> bool:
         """Whether it takes the request that is being sent: a replica of each of its pools is up."""

@@ -24,6 +24,7 @@ from clustersim.serving.routers.prefix_aware import PrefixAware
 from clustersim.serving.routers.session_affine import SessionAffine
 from clustersim.serving.routers.slo_aware import SloAware
 from clustersim.serving.routers.weighted import Weighted
+from clustersim.simulation.world import World
 
 
 class Yard:
@@ -207,6 +208,24 @@ def test_kv_aware_weighs_prefill_against_load() -> None:
     yard.set(1, 1)  # 150 tokens to go, where 80 of 100 are cached
     assert KvAware().start(yard.targets)(0) == 0
     assert KvAware(weight=2).start(yard.targets)(0) == 1
+    yard.loads[1].cached_tokens = 80  # of those 150 as many are shared
+    yard.set(1, 1)
+    assert KvAware().start(yard.targets)(0) == 1
+
+
+def test_what_was_cached_is_counted_out_as_it_was_counted_in() -> None:
+    prefix = {"kind": "shared_system_prompt", "tokens": 400, "num_prompts": 3}
+    scenario = toy.scenario(
+        deployment={"replicas": 3, "router": "kv_aware"},
+        workload={"arrivals": {"kind": "poisson", "rate": "20 req/s"}, "num_requests": 60, "prefix": prefix},
+    )
+    world = World(scenario, 1, plan(scenario), None)
+    loads, seen = world.fronts[0].loads, list[int]()
+    world.fronts[0].targets.watchers.append(lambda index: seen.append(loads[index].cached_tokens))
+    world.run()
+    assert max(seen) >= 384
+    assert all(each >= 0 for each in seen)
+    assert [(load.requests, load.tokens, load.cached_tokens) for load in loads] == [(0, 0, 0)] * 3
 
 
 # ---- sessions -----------------------------------------------------------------------------------------------------

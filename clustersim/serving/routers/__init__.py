@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -20,6 +20,9 @@ Choice = Callable[[int], int]
 
 class Router(Part):
     """Base of the routers: immutable settings that start a fresh choice for every run."""
+
+    counts_cached: ClassVar[bool] = False
+    """Whether it asks for `AnyLoad.cached_tokens`, which costs a look into the cache a request."""
 
     @abstractmethod
     def start(self, targets: Targets) -> Choice:
@@ -46,6 +49,10 @@ class AnyLoad(Protocol):
         """Their input and output tokens."""
 
     @property
+    def cached_tokens(self) -> float:
+        """Of these, the input tokens that were in the cache when each came; 0 where targets are deployments."""
+
+    @property
     def up(self) -> bool:
         """Whether it takes requests."""
 
@@ -53,11 +60,12 @@ class AnyLoad(Protocol):
 class Load:
     """The load of one replica; see AnyLoad."""
 
-    __slots__ = ("requests", "tokens", "up")
+    __slots__ = ("cached_tokens", "requests", "tokens", "up")
 
     def __init__(self) -> None:
         self.requests = 0
         self.tokens = 0
+        self.cached_tokens = 0
         self.up = True
 
 
