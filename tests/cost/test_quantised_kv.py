@@ -17,6 +17,7 @@ from clustersim.scenario.plan import DeploymentPlan, plan
 ORDER = ("bf16", "fp8", "nvfp4", "mxfp4", "int4")
 MODELS = {
     "llama-3.1-8b": {},
+    "llama-3.1-70b": {"parallelism": {"tp": 8}},
     "gpt-oss-120b": {"parallelism": {"tp": 2}},
     "deepseek-v3": {"parallelism": {"ep": 32, "attention_dp": 32}},
 }
@@ -114,5 +115,7 @@ def test_formats_of_weights_alone_are_no_cache(kv_cache: str) -> None:
 
 def test_a_draft_has_the_cache_of_its_model() -> None:
     drafts = {"kind": "draft_model", "model": "llama-3.1-8b", "num_draft_tokens": 3, "acceptance": 0.7}
-    wide, narrow = (made(kv_cache, speculation=drafts).memory for kv_cache in ("bf16", "fp8"))
+    wide, narrow = (
+        made(kv_cache, "llama-3.1-70b", speculation=drafts).memory for kv_cache in ("bf16", "fp8")
+    )
     assert narrow.kv_bytes_per_token == wide.kv_bytes_per_token / 2
