@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from clustersim.kinds import Part, Value, kinds
+from clustersim.serving.autoscalers.scheduled import Scheduled
 
 #: Times that do not add up to one another, few enough that their texts are read once: 10 us to 10 s.
 _TIMES = np.sort(np.exp(np.random.default_rng(7).uniform(np.log(1e-5), np.log(10), 900)))
@@ -51,9 +52,14 @@ def scaled(value: Any, scale: float) -> Any:
 
 
 def scaler(rng: np.random.Generator, most: int) -> Part:
-    """Return an autoscaler that looks every few steps."""
+    """Return an autoscaler that looks every few steps.
+
+    A schedule that looks ahead may hold its most for ever: others can reclaim what it has.
+    """
     made = part(rng, "autoscaler", max_replicas=most, min_replicas=int(rng.integers(0, 2)),
                 priority=int(rng.integers(0, 4)))  # fmt: skip
+    if isinstance(made, Scheduled):
+        made = made.model_copy(update={"priority": 4})
     return scaled(made, float(rng.uniform(0.005, 0.08)) / made.interval_s)
 
 
