@@ -102,11 +102,13 @@ class KvCache:
 
     def allocate(self, held: int, tokens: int) -> bool:
         """Grow a prefilling sequence from `held` to `tokens` tokens; False, and no change, if there is no room."""
-        need = self.blocks(tokens) - self.blocks(held)
+        size = self.block_size
+        need = -(-tokens // size) - -(-held // size)
         if self.used + self.reserved + need > self.num_blocks:
             return False
         self.used += need
-        self.evict()
+        if self.idle:
+            self.evict()
         return True
 
     def free(self, tokens: int, shared: int = 0) -> None:
@@ -125,15 +127,16 @@ class KvCache:
 
     def growth(self, counter: int, num_steps: int) -> int:
         """Return the blocks that the decoding sequences need for steps counter .. counter + num_steps - 1."""
-        size = self.block_size
+        size, phases = self.block_size, self._phases
+        last = -counter % size  # needs a block in the first step; the phases before it in later ones
         if num_steps == 1:
-            return self._phases[-counter % size]
+            return phases[last]
         rounds, rest = divmod(num_steps, size)
         need = rounds * self.num_decoding
-        phases = self._phases
-        for step in range(counter, counter + rest):
-            need += phases[-step % size]
-        return need
+        first = last + 1 - rest
+        if first >= 0:
+            return need + sum(phases[first : last + 1])
+        return need + sum(phases[: last + 1]) + sum(phases[first:])
 
     def steps_that_fit(self, counter: int, most: int, kept: int = 0) -> int:
         """Return the largest number of steps, at most `most`, for which there are free blocks beside `kept` others."""
