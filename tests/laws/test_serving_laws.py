@@ -28,6 +28,7 @@ from clustersim.records import (
     STARTING,
     UP,
     WAITING,
+    RequestRecords,
 )
 from clustersim.results.result import summarise
 from clustersim.scenario.plan import DeploymentPlan
@@ -36,7 +37,7 @@ from clustersim.serving.replica import Replica
 #: Fleets, and how many tests they are dealt to.
 DRAWS, PARTS = int(os.environ.get("SERVING_DRAWS", "400")), 8
 FIRST = int(os.environ.get("SERVING_FIRST", "0"))
-TIMES = ("arrival_s", "entered_s", "scheduled_s", "first_token_s", "first_answer_s", "finish_s")
+TIMES = RequestRecords.FLOATS
 COUNTS = (
     "input_tokens", "thinking_tokens", "answer_tokens", "cached_tokens", "deployment", "replica", "workload", "tenant",
     "adapter", "prefix", "task", "role", "num_preemptions", "num_retries", "lost_tokens", "adapter_loads", "status",

@@ -11,10 +11,11 @@ import toy
 import toy_tasks
 
 from clustersim import simulate
+from clustersim.records import RequestRecords
 from clustersim.results.attribution import busy_seconds
 from clustersim.results.result import Result
 
-TIMES = ("arrival_s", "entered_s", "scheduled_s", "first_token_s", "first_answer_s", "finish_s")
+TIMES = RequestRecords.FLOATS
 COUNTS = ("thinking_tokens", "answer_tokens", "cached_tokens", "num_preemptions", "replica")
 
 

@@ -11,12 +11,12 @@ import toy_tasks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clustersim.records import CANCELLED, FINISHED, REJECTED, SHED, WAITING
+from clustersim.records import CANCELLED, FINISHED, REJECTED, SHED, WAITING, RequestRecords
 from clustersim.serving.replica import Replica
 from clustersim.workload.tasks import Context
 
 SEEDS = st.integers(0, 2**32 - 1)
-TIMES = ("arrival_s", "entered_s", "scheduled_s", "first_token_s", "first_answer_s", "finish_s")
+TIMES = RequestRecords.FLOATS
 COUNTS = (
     "input_tokens", "thinking_tokens", "answer_tokens", "cached_tokens", "replica", "task", "role",
     "num_preemptions", "adapter_loads", "status",

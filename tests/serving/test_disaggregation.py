@@ -11,10 +11,10 @@ import toy_tasks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clustersim.records import CANCELLED, FINISHED, REJECTED, WAITING
+from clustersim.records import CANCELLED, FINISHED, REJECTED, WAITING, RequestRecords
 from clustersim.scenario.schema import Scenario
 
-TIMES = ("arrival_s", "entered_s", "scheduled_s", "first_token_s", "first_answer_s", "finish_s")
+TIMES = RequestRecords.FLOATS
 COUNTS = ("cached_tokens", "replica", "num_preemptions", "status", "thinking_tokens", "answer_tokens")
 
 

@@ -22,9 +22,10 @@ from clustersim.records import (
     STARTING,
     UP,
     WAITING,
+    RequestRecords,
 )
 
-TIMES = ("arrival_s", "entered_s", "scheduled_s", "first_token_s", "first_answer_s", "finish_s")
+TIMES = RequestRecords.FLOATS
 COUNTS = ("cached_tokens", "replica", "num_preemptions", "num_retries", "lost_tokens", "status", "thinking_tokens",
           "answer_tokens")  # fmt: skip
 PLAIN = ("one", "two", "pair", "tasks", "tasks_pair")
