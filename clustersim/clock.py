@@ -15,7 +15,6 @@ class Call(Event):
 
     _ok = True
     _value = None
-    _defused = False
 
     def __init__(self, act: Callable[[Event], None]) -> None:
         self.callbacks = [act]

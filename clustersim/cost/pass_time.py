@@ -23,7 +23,8 @@ from clustersim.models.step import Numbers, RankShape
 _PER_OCTAVE = 4
 _BATCHES_AT_ONCE = 32
 _PROMPTS_KEPT = 1 << 16
-#: Measured kernels take a step in time where one more token needs another tile of 128.
+#: Measured kernels take a step in time where one more token needs another tile of 128; beyond 32 tiles one more is
+#: less than 3 % of the work, and the knots of each octave do.
 _TILES = 128 * np.arange(1, 33)
 
 

@@ -15,8 +15,6 @@ import sys
 import unicodedata
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from clustersim.report.trace import trace
 from clustersim.report.whole import all_or_nothing
 from clustersim.report.yaml_text import yaml_text
 from clustersim.results.result import Result
+from clustersim.versions import version_of
 
 #: Every file a run may write, in the order in which they are written and listed.
 FILES = (
@@ -37,8 +36,6 @@ FILES = (
 )  # fmt: skip
 _SLUG_LENGTH = 60
 _RUN_DEPENDENT = ("cpu_s",)
-#: A version is read from a file of its package each time that it is asked for.
-_version = cache(version)
 
 
 def default_folder(result: Result) -> Path:
@@ -82,7 +79,7 @@ def scenario_yaml(result: Result) -> str:
 
 def resolved_yaml(scenario: Mapping[str, Any], file: str = "scenario.yaml") -> str:
     """Return a resolved scenario, given as plain data, as the text of a `file` that runs."""
-    head = f"# As clustersim {_version('clustersim')} resolved it; run it with: clustersim run {file}\n"
+    head = f"# As clustersim {version_of('clustersim')} resolved it; run it with: clustersim run {file}\n"
     return head + yaml_text(scenario)
 
 
@@ -112,7 +109,7 @@ def _run_json(result: Result) -> str:
             "cpu_s": result.metrics["cpu_s"],
             "python": platform.python_version(),
             "platform": platform.platform(),
-            "versions": {name: _version(name) for name in packages},
+            "versions": {name: version_of(name) for name in packages},
         }
     )
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from clustersim.versions import version_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -44,7 +45,7 @@ def _environment() -> Environment:
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    environment.globals |= {"version": version("clustersim"), "part": _part, "plotly": lambda: _PLOTLY}
+    environment.globals |= {"version": version_of("clustersim"), "part": _part, "plotly": lambda: _PLOTLY}
     environment.filters["script_json"] = _script_json
     return environment
 

@@ -1,11 +1,11 @@
 """What every run keeps, checked each time that one is summarised: a result that breaks it is not given out.
 
-requests    every one that was sent is unfinished, finished, rejected, cancelled, shed or lost, each once
+requests    every one that was sent is unfinished, finished, rejected, cancelled, shed or lost
 tokens      made in steps = those of requests that finished, those that the cancelled had made, those made in vain
 time        nothing begins before its cause, or ends before it begins
-KV          the blocks held are none too few and none more than there are; no prompt is found in the cache twice
+KV          the blocks held are none too few and none more than there are; of no prompt more is cached than there is
 
-A few passes over arrays: of a million requests, some 50 ms.
+A few passes over arrays.
 """
 
 from __future__ import annotations

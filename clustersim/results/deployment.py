@@ -79,6 +79,14 @@ def deployment_metrics(
     return values
 
 
+def in_clusters(plans: list[DeploymentPlan], most: list[int]) -> int:
+    """Return the accelerators that deployments have together, who have at `most` so many each: some in turn, maybe."""
+    taken: dict[str, list[int]] = {}
+    for plan, number in zip(plans, most, strict=True):
+        taken.setdefault(plan.cluster.name, [plan.cluster.num_accelerators, 0])[1] += number
+    return sum(map(min, taken.values()))
+
+
 def together(
     scenario: Scenario, plans: list[DeploymentPlan], every: list[dict[str, Any]], served: list[Served]
 ) -> dict[str, Any]:
@@ -92,14 +100,7 @@ def together(
     order = ("STABLE", "NEAR_SATURATION", "OVERLOADED")
     regime = max((values["regime"] for values in every), key=order.index)
     values = _counts(whole, scenario) | _latencies(whole, regime == "OVERLOADED") | {"regime": regime}
-    of_cluster: dict[str, list[int]] = {}
-    for plan, each in zip(plans, every, strict=True):
-        of_cluster.setdefault(plan.cluster.name, [plan.cluster.num_accelerators, 0])[1] += each[
-            "num_accelerators"
-        ]
-    values["num_accelerators"] = sum(
-        map(min, of_cluster.values())
-    )  # deployments may have had the same in turn
+    values["num_accelerators"] = in_clusters(plans, [each["num_accelerators"] for each in every])
     for key in ("energy_kwh", "it_energy_kwh", "mean_power_w", "usd", "gco2e"):
         parts = [each[key] for each in every]
         values[key] = None if None in parts else sum(parts)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -26,7 +24,7 @@ from clustersim.records import (
 from clustersim.results import timeline as timelines
 from clustersim.results.caching import Stored, cache_metrics, unused_tiers
 from clustersim.results.conserved import check_conserved
-from clustersim.results.deployment import deployment_metrics, together
+from clustersim.results.deployment import deployment_metrics, in_clusters, together
 from clustersim.results.energy import bill
 from clustersim.results.held import held_by
 from clustersim.results.prefilled import transfer_metrics
@@ -39,9 +37,7 @@ from clustersim.results.unused import without_effect
 from clustersim.scenario.plan import DeploymentPlan
 from clustersim.scenario.schema import Scenario
 from clustersim.units import duration
-
-#: A version is read from a file of its package each time that it is asked for.
-_version = cache(version)
+from clustersim.versions import version_of
 
 
 @dataclass(frozen=True)
@@ -107,7 +103,7 @@ def summarise(
     metrics: dict[str, Any] = {
         "scenario": scenario.name,
         "seed": seed,
-        "clustersim_version": _version("clustersim"),
+        "clustersim_version": version_of("clustersim"),
         "window_s": list(window),
         "warm_up_rule": scenario.warm_up_rule.model_dump(mode="json"),
         "regime_rule": RULE,
@@ -159,8 +155,8 @@ def _is_open(scenario: Scenario, plan: DeploymentPlan) -> bool:
 def _idle(scenario: Scenario, plans: list[DeploymentPlan]) -> int:
     """Return the accelerators that no deployment may have."""
     total = sum(cluster.num_accelerators for fleet in scenario.fleet for cluster in fleet.clusters)
-    most = sum(plan.max_replicas * plan.deployment.parallelism.num_accelerators for plan in plans)
-    return max(0, total - most)
+    most = [plan.max_replicas * plan.deployment.parallelism.num_accelerators for plan in plans]
+    return total - in_clusters(plans, most)
 
 
 def _requests(scenario: Scenario, records: RequestRecords) -> pd.DataFrame:

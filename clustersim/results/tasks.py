@@ -97,10 +97,13 @@ def _dealt_out(
 
 
 def _of_prompts(view: Served) -> Floats:
-    """Return the share (requests,) that each request has of all prompt tokens computed."""
-    rows = view.requests
+    """Return the prompt tokens that each request had computed over those of the window that is billed (requests,)."""
+    rows, runs = view.requests, view.runs
     computed = np.where(np.isfinite(rows["scheduled_s"]), rows["input_tokens"] - rows["cached_tokens"], 0.0)
-    return np.asarray(computed / max(computed.sum(), 1.0))
+    in_window = float((runs["prefill_tokens"] * view.overlap).sum()) / max(
+        float(runs["prefill_tokens"].sum()), 1.0
+    )
+    return np.asarray(computed / max(computed.sum() * in_window, 1.0))
 
 
 def task_metrics(

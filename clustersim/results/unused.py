@@ -13,21 +13,14 @@ from clustersim.scenario.plan import DeploymentPlan
 from clustersim.scenario.schema import Scenario
 
 
-def without_effect(
-    plans: list[DeploymentPlan], served: list[Served], scenario: Scenario | None = None
-) -> list[str]:
-    """Return each such setting once with the reason, in words.
-
-    Only where the `scenario` is given are those told that wait for failures, updates and autoscalers.
-    """
+def without_effect(plans: list[DeploymentPlan], served: list[Served], scenario: Scenario) -> list[str]:
+    """Return each such setting once with the reason, in words."""
     found = [
         line
         for plan, view in zip(plans, served, strict=True)
         for line in (*_of(plan, view), *_scheduler(plan, view), *_cluster(plan, plans))
     ]
-    if scenario is not None:
-        found += _never_started(scenario)
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys([*found, *_never_started(scenario)]))
 
 
 def _of(plan: DeploymentPlan, served: Served) -> Iterator[str]:

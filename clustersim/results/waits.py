@@ -32,6 +32,6 @@ def adapter_wait_frac(plan: DeploymentPlan, served: Served) -> float | None:
     idle = (
         runs["prefill_tokens"] == 0
         if budget is None
-        else runs["batch"] + runs["prefill_tokens"] < budget * layout.attention_dp
+        else runs["batch"] + runs["prefill_tokens"] < budget * layout.attention_dp * layout.pp
     )
     return float(waited[slot & room & idle].sum() / waited.sum())

@@ -71,9 +71,8 @@ class Replica(Batch):
         self._load_s = 0.0  # of that, what loading adapters adds
         self._shape = _NO_PREFILL
         self._wake: Event | None = None
-        self._orders: list[
-            tuple[float, Callable[[], Any]]
-        ] = []  # what is to be done at boundaries after a time
+        self._orders: list[tuple[float, Callable[[], Any]]] = []
+        """What is to be done at boundaries after a time."""
 
     # ---- what the world does to a replica --------------------------------------------------------------------
 

@@ -65,8 +65,7 @@ class CacheIndex:
         records = self.records
         known: Iterable[tuple[int, Iterable[int]]] = ()
         if call is not None:
-            client = client_of(call)
-            known = client.work.kv.holders(call, client.front)
+            known = client_of(call).work.kv.holders(call, self.front)
         elif beginnings is not None:
             known = beginnings.holders(
                 records.prefix[request], records.adapter[request], records.input_tokens[request]

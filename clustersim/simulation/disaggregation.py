@@ -72,7 +72,7 @@ class Handover:
     def _to_prefill(self, request: int, transit: Transit, now: float) -> None:
         if not self.prefill.num_up:
             self._stuck.append((request, transit))
-            self.decode.parking.wake(now)
+            self.decode.parking.wake()
             return
         index = self.prefill.choose(request)
         self.prefill.load(request, index)
@@ -87,7 +87,7 @@ class Handover:
     def _to_decode(self, request: int, transit: Transit, left: int, now: float) -> None:
         if not self.decode.num_up:
             self._stuck.append((request, transit))
-            self.decode.parking.wake(now)
+            self.decode.parking.wake()
             return
         index = self.decode.choose(request)
         self.decode.load(request, index)

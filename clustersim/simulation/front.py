@@ -119,7 +119,7 @@ class Front:
         `left` are the output tokens it has still to make, where it made some before.
         """
         if self.num_up == 0 or (self.handover is not None and self.handover.prefill.num_up == 0):
-            self.parking.park(request, left, now)
+            self.parking.park(request, left)
         elif self.handover is not None:
             self.handover.begin(request, now, left)
         else:

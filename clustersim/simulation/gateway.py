@@ -38,6 +38,7 @@ class Branch:
         self.speed = 1.0
         self.requests = 0.0
         self.tokens = 0.0
+        self.cached_tokens = 0.0  # of a deployment all tokens count
         self.open = True
         """Whether it could hold the request that is being sent."""
         self.on_change: Callable[[], None] = _nobody
@@ -45,8 +46,6 @@ class Branch:
         self._seen = [[(0, 0)] * len(pool.loads) for pool in self.pools]
         for number, pool in enumerate(self.pools):
             pool.targets.watchers.append(partial(self._moved, number))
-
-    cached_tokens = 0.0
 
     @property
     def up(self) -> bool:
@@ -183,9 +182,8 @@ def _facts(branch: Branch, input_tokens: float, output_tokens: float) -> Facts:
     prompts_per_s = prefill_tokens_per_s(prefill)
     prefill_s = input_tokens / prompts_per_s
     decode_s = _decode_s(front.plan, input_tokens, output_tokens)
-    num = [
-        max(1, pool.plan.deployment.replicas) for pool in branch.pools
-    ]  # one that is asleep wakes up with one
+    # One that is asleep wakes up with one replica.
+    num = [max(1, pool.plan.deployment.replicas) for pool in branch.pools]
     if len(num) == 1:
         requests_per_s = 1 / (prefill_s + decode_s)
     else:

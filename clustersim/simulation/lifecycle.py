@@ -69,7 +69,10 @@ class Lifecycle:
 
     @property
     def expected_start_s(self) -> float:
-        """Seconds of a cold start on free accelerators: as the last one, or with the weights' way to itself."""
+        """Seconds of a cold start on free accelerators: as the last one, or with the weights' way to itself.
+
+        That weights may still be in a node's memory is not foreseen.
+        """
         if self.last_start_s is not None:
             return self.last_start_s
         startup, cluster = self.startup, self.front.plan.cluster
@@ -125,7 +128,7 @@ class Lifecycle:
             key=lambda index: (_SPARE_FIRST[self.states[index]], self.front.loads[index].requests, -index),
         )
 
-    def wake(self, _now: float) -> None:
+    def wake(self) -> None:
         """A request waits and nothing is up: where nothing is on its way either, start one."""
 
         def look(_event: Event) -> None:

@@ -12,6 +12,7 @@ from clustersim.records import OFF, UP
 from clustersim.scenario.operation import Update
 from clustersim.scenario.schema import Scenario
 from clustersim.serving.autoscalers import Autoscaler, Seen
+from clustersim.serving.autoscalers.scheduled import Scheduled
 from clustersim.simulation.lifecycle import Lifecycle
 from clustersim.simulation.outages import Outages
 from clustersim.units import DAY_S
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from clustersim.simulation.front import Front
     from clustersim.simulation.world import World
 
-#: Requests that wait for so long, beyond every repair, while no replica takes a step, wait in vain: schedules of a day
-#: or a week have come round by then.
+#: Requests that wait for so long, beyond every repair and every schedule's period, while no replica takes a step, wait
+#: in vain: forecasts of a day or a week have come round by then.
 _IN_VAIN_S = 8 * DAY_S
 
 
@@ -50,8 +51,10 @@ class _Watch:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        repairs = (failure.repair_s for failure in world.scenario.failures)
-        self.patience_s = _IN_VAIN_S + max(repairs, default=0.0)
+        repairs = [failure.repair_s for failure in world.scenario.failures]
+        scalers = (deployment.autoscaler for deployment in world.scenario.deployments)
+        periods = [scaler.period_s for scaler in scalers if isinstance(scaler, Scheduled)]
+        self.patience_s = _IN_VAIN_S + max([0.0, *repairs, *periods])
         self.seen: tuple[int, ...] = ()
         self.since_s = 0.0
 

@@ -16,17 +16,17 @@ class Parking:
         self.left: dict[int, int | None] = {}
         """Request -> the output tokens it has still to make, None for all of them; in the order they came."""
 
-    def park(self, request: int, left: int | None, now: float) -> None:
+    def park(self, request: int, left: int | None) -> None:
         """Keep a request until a replica is up, and have one started."""
         self.left[request] = left
-        self.wake(now)
+        self.wake()
 
-    def wake(self, now: float) -> None:
+    def wake(self) -> None:
         """Have a replica started where there is none, here or where prompts are prefilled."""
         front = self.front
         for each in (front, front.handover and front.handover.prefill):
             if each and not each.num_up and each.lifecycle is not None:
-                each.lifecycle.wake(now)
+                each.lifecycle.wake()
 
     def drain(self) -> None:
         """Route all that wait; who finds no replica is parked again."""

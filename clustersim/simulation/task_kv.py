@@ -22,7 +22,7 @@ class TaskKv:
     `adapter` the LoRA adapter on the workload's own deployments.
     """
 
-    __slots__ = ("_adapter", "_beginning", "_beginnings", "_held", "_prompt", "_source")
+    __slots__ = ("_adapter", "_beginning", "_beginnings", "_held", "_prompt", "_sent", "_source")
 
     def __init__(self, source: TaskSource, prompt: Context, beginning: int, adapter: int) -> None:
         self._source = source
@@ -31,6 +31,8 @@ class TaskKv:
         self._beginnings = source.world.beginnings.get(source.index) if beginning >= 0 else None
         self._adapter = adapter
         self._held: list[tuple[Replica, Prefix]] = []
+        self._sent: dict[Context, list[int]] = {}
+        """Context -> replicas, by their numbers among all, that requests with that very context were sent to."""
 
     def adapter_on(self, front: Front) -> int:
         """Return the LoRA adapter that requests to a deployment ask for: -1 but on the workload's own ones."""
@@ -43,6 +45,7 @@ class TaskKv:
         if not front.plan.deployment.prefix_caching:
             return
         replica = front.replicas[index]
+        self._sent.setdefault(call.context, []).append(replica.index)
         prefix = self._prefix(call.context, front, replica)
         if prefix is not None:
             replica.sharing.wants[call.request] = prefix
@@ -130,7 +133,7 @@ class TaskKv:
         context = call.context
         if context is self._prompt and self._source.settings.forks == "spread":
             return None
-        for number in context.nodes:
+        for number in self._sent.get(context, ()):
             if first <= number < first + count and front.loads[number - first].up:
                 return number - first
         return None

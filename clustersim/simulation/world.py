@@ -211,9 +211,7 @@ class World:
 
     def after(self, seconds: float, act: Callable[[Event], None]) -> None:
         """Call `act` in so many simulated seconds."""
-        event = self.env.timeout(seconds)
-        assert event.callbacks is not None
-        event.callbacks.append(act)
+        self.env.call_at(self.env.now + seconds, NORMAL, act)
 
 
 @contextmanager

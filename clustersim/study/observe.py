@@ -102,7 +102,7 @@ def _told(problem: Problem, told: Callable[[int], object]) -> tuple[Floats, Floa
     names, untold = list(PARAMETERS), dict[str, str]()
     free = np.ones(len(names))
     # Host time that hides behind the device changes nothing until it is most of a step, and queues make the way from
-    # one cause of a slow step to another a bumpy one: start where it stands, and where each cause explains the most.
+    # one cause of a slow step to another a bumpy one: start where it stands, and where each cause alone is large.
     causes = [name for name in names if name != "frontend_s"]
     starts = [np.zeros(len(names)), *(np.where(np.array(names) == cause, 0.8, 0.0) for cause in causes)]
     while True:

@@ -38,6 +38,18 @@ def test_a_router_that_knows_no_sessions_finds_less() -> None:
     assert cached < 0.8 * played("session_affine")[0]
 
 
+@pytest.mark.parametrize("strategy", ["revise", "tree_search", "agent"])
+def test_what_goes_on_from_an_answer_is_routed_whatever_the_strategy(strategy: str) -> None:
+    def most(router: str) -> int:
+        scenario = toy_tasks.tasks_scenario(
+            {"kind": strategy}, num=12, deployment={"replicas": REPLICAS, "router": router}
+        )
+        return int(simulate(scenario).requests.groupby("task")["replica"].nunique().max())
+
+    assert most("session_affine") == 1
+    assert most("round_robin") > 1
+
+
 def test_samples_of_one_prompt_go_together_whatever_the_router_says() -> None:
     def replicas_of(forks: str) -> set[int]:
         result = simulate(

@@ -197,6 +197,11 @@ def test_metrics_of_mechanisms_can_be_ranked_by(metric, side):
         assert better(key) == side
 
 
+def test_a_deployment_may_have_the_name_of_a_group() -> None:
+    assert better("deployments.kv_transfer.p99_ttft_ms") == "lower"
+    assert better("deployments.kv_transfer.kv_transfer.p99_s") == "lower"
+
+
 def test_a_group_of_metrics_has_no_others():
     with pytest.raises(
         InputError, match=r'no metric "kv_transfer\.p99_ms"\. Did you mean "kv_transfer\.p99_s"'

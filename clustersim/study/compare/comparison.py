@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from importlib.metadata import version
 from typing import Any
 
 import pandas as pd
@@ -17,6 +16,7 @@ from clustersim.study.compare.knob import Search, Target
 from clustersim.study.compare.settings import Setting, differing
 from clustersim.study.compare.statistics import Difference, differences
 from clustersim.study.replicate import intervals, numbers
+from clustersim.versions import version_of
 
 _ORDER = ("STABLE", "NEAR_SATURATION", "OVERLOADED")
 
@@ -183,7 +183,7 @@ class Comparison:
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data: what comparison.json holds."""
         return {
-            "clustersim_version": version("clustersim"),
+            "clustersim_version": version_of("clustersim"),
             "by": self.by,
             "better": objective.better(self.by),
             "seeds": list(self.seeds),

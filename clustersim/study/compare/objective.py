@@ -58,7 +58,8 @@ def _parts(metric: str) -> tuple[str, str]:
     """Return ("deployments.NAME", "tasks.NAME" or "", the metric itself): names may have dots, and so have groups."""
     prefix, _, last = metric.rpartition(".")
     head, _, group = prefix.rpartition(".")
-    return (head, f"{group}.{last}") if group in GROUPS else (prefix, last)
+    named = head in ("deployments", "tasks")  # then that is a name, whatever it looks like
+    return (head, f"{group}.{last}") if group in GROUPS and not named else (prefix, last)
 
 
 def better(metric: str) -> Better | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from importlib.metadata import version
 from typing import Any
 
 import pandas as pd
@@ -17,6 +16,7 @@ from clustersim.study.tradeoff.schema import TradeoffStudy
 from clustersim.study.tradeoff.serving import Carried
 from clustersim.study.tradeoff.surfaces import Surfaces
 from clustersim.training.curve import PerToken
+from clustersim.versions import version_of
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Tradeoff:
         return {
             "study": self.study.model_dump(mode="json", exclude_unset=True),
             "seed": self.seed,
-            "clustersim_version": version("clustersim"),
+            "clustersim_version": version_of("clustersim"),
             "queries_per_day": DEMANDS.tolist(),
             "answers": {mode: each.as_json() for mode, each in self.answers.items()},
             "training": {
